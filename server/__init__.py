@@ -1,0 +1,1 @@
+"""A language server for code completion and explanation from a small local model."""

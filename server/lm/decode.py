@@ -1,0 +1,241 @@
+"""Prompt to text: greedy decoding over a KV cache, and ranked alternatives to it.
+
+Knows tokens, their probabilities and the limits of a request. Where a text should end is told by the caller's stop
+rule; what it is worth is judged elsewhere. Knows nothing of editors or languages.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from server.lm.crossing import Start, starts
+from server.lm.engine import PrefixCache, never
+from server.lm.healing import TokenIndex
+from server.lm.prompt import Prompt
+from server.lm.reader import Limits, LogProbs, Reader
+from server.lm.tokenizer import Tokenizer
+
+Finish = Literal["stop", "length", "deadline", "cancelled"]
+
+# Text after the cursor -> how many of its characters to keep, when it has reached its end; None to go on.
+StopRule = Callable[[str], int | None]
+
+
+class Mixer(Protocol):
+    """Another opinion on the next token."""
+
+    def mix(self, log_probs: LogProbs, text_so_far: bytes) -> LogProbs:
+        """The log-probabilities to use; `text_so_far` is what follows the fed prompt, pending text included."""
+
+
+class Proposer(Protocol):
+    """A guess at the next tokens, so that one forward can confirm several. Changes the speed, never the text."""
+
+    def propose(self, token_ids: Sequence[int], max_tokens: int) -> list[int]:
+        """At most `max_tokens` ids that may follow `token_ids`; empty when there is nothing to go by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the model wrote after the cursor for one prompt, before any filter."""
+
+    text: str
+    finish: Finish
+    mean_logprob: float  # natural log, over `token_logprobs`; 0.0 when there are none
+    token_logprobs: tuple[float, ...]  # one for each token that has a part in `text`
+    token_texts: tuple[str, ...]  # beside them; together they are `text`
+    n_prompt_tokens: int  # that were to be fed; pending text is not among them
+    n_cached_tokens: int  # of these, found in the KV cache
+    n_new_tokens: int  # written after the cursor, those behind the end of `text` included
+    prefill_ms: float  # until the prompt and its pending text were read
+    decode_ms: float  # after that
+
+
+def generate(
+    cache: PrefixCache,
+    prompt: Prompt,
+    tokenizer: Tokenizer,
+    index: TokenIndex,
+    *,
+    stop: StopRule,
+    max_new_tokens: int,
+    deadline: float | None = None,
+    cancelled: Callable[[], bool] = never,
+    mixer: Mixer | None = None,
+    proposer: Proposer | None = None,
+) -> Generation:
+    """The most likely text after the cursor, token by token, until `stop`, end of text, or a limit.
+
+    `deadline` is in seconds of `time.monotonic`. At a limit, what was written until then is the answer. Bytes that are
+    no UTF-8 end the text before them. ValueError for a prompt without ids, or longer than the model has positions.
+    """
+    limits = Limits(max_new_tokens, deadline, cancelled)
+    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, mixer, proposer)
+    found = decoder.starts(1)
+    return decoder.write(found[0] if found else None)
+
+
+def alternatives(
+    cache: PrefixCache,
+    prompt: Prompt,
+    tokenizer: Tokenizer,
+    index: TokenIndex,
+    n: int,
+    *,
+    stop: StopRule,
+    max_new_tokens: int,
+    deadline: float | None = None,
+    cancelled: Callable[[], bool] = never,
+    mixer: Mixer | None = None,
+    proposer: Proposer | None = None,
+) -> list[Generation]:
+    """At most `n` different texts: what `generate` gives, then others by their probability per token.
+
+    The others start with another token after the cursor and go on greedily from there; none is empty. Fewer at the
+    deadline or when cancelled, but always the first.
+    """
+    limits = Limits(max_new_tokens, deadline, cancelled)
+    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, mixer, proposer)
+    found = decoder.starts(2 * n)  # some may lead to the same text, or to none
+    first = decoder.write(found[0] if found else None)
+    others: dict[str, Generation] = {}
+    for start in found[1:]:
+        if len(others) >= n - 1 or limits.reached():
+            break
+        other = decoder.write(start)
+        if other.text and other.text != first.text:
+            others.setdefault(other.text, other)
+    return [first, *sorted(others.values(), key=lambda other: -other.mean_logprob)]
+
+
+class _Decoder:
+    """One request: what is fed, what is asked for, and the limits."""
+
+    def __init__(
+        self,
+        cache: PrefixCache,
+        prompt: Prompt,
+        tokenizer: Tokenizer,
+        index: TokenIndex,
+        limits: Limits,
+        stop: StopRule,
+        mixer: Mixer | None,
+        proposer: Proposer | None,
+    ) -> None:
+        n_prompt, n_positions = len(prompt.token_ids), cache.engine.config.n_positions
+        if not 0 < n_prompt <= n_positions:
+            raise ValueError(f"a prompt has 1 to {n_positions} token ids, not {n_prompt}")
+        never_written = index.markers[index.markers != tokenizer.end_of_text]
+        mix = None if mixer is None else mixer.mix
+        self._reader = Reader(cache, limits, tokenizer.vocab_size, never_written, mix)
+        self._prompt, self._tokenizer, self._index = prompt, tokenizer, index
+        self._max_new_tokens, self._stop, self._proposer = limits.max_new_tokens, stop, proposer
+        self._n_cached = min(cache.n_common(prompt.token_ids), n_prompt - 1)  # the last is always fed
+        self._prefill_ms = 0.0
+
+    def starts(self, n: int) -> list[Start]:
+        """The starts to write from, the greedy one first; none when a limit comes before the first token."""
+        if self._max_new_tokens <= 0:
+            return []
+        began = time.perf_counter()
+        found = starts(self._reader, self._prompt, self._tokenizer, self._index, n)
+        self._prefill_ms = 1000 * (time.perf_counter() - began)
+        return found
+
+    def write(self, start: Start | None) -> Generation:
+        """The greedy text from `start` on; an empty one for None."""
+        began = time.perf_counter()
+        written = _Written(self._stop)
+        finish: Finish = self._reader.stopped_by or "length"
+        if start is not None:
+            ended = start.token_id == self._tokenizer.end_of_text or written.add(start.shown, start.logprob)
+            finish = "stop" if ended else self._go_on(start, written)
+        text, texts, logprobs = written.kept()
+        return Generation(
+            text=text,
+            finish=finish,
+            mean_logprob=sum(logprobs) / len(logprobs) if logprobs else 0.0,
+            token_logprobs=logprobs,
+            token_texts=texts,
+            n_prompt_tokens=len(self._prompt.token_ids),
+            n_cached_tokens=self._n_cached,
+            n_new_tokens=written.n_tokens,
+            prefill_ms=self._prefill_ms,
+            decode_ms=1000 * (time.perf_counter() - began),
+        )
+
+    def _go_on(self, start: Start, written: _Written) -> Finish:
+        """Adds to `written` what follows `start`. The last token is not fed: nothing is asked after it."""
+        sequence = [*self._prompt.token_ids, *start.route.token_ids, start.token_id]
+        text_so_far = self._prompt.pending + start.shown
+        while written.n_tokens < self._max_new_tokens and len(sequence) <= self._reader.n_positions:
+            draft = self._draft(sequence, self._max_new_tokens - written.n_tokens - 1)
+            logits = self._reader.logits(sequence + draft, len(draft) + 1)
+            if logits is None:
+                return self._reader.stopped_by or "length"
+            for row, drafted in zip(logits, [*draft, None], strict=True):
+                log_probs = self._reader.log_probs(row, text_so_far)
+                token_id = int(log_probs.argmax())
+                if token_id == self._tokenizer.end_of_text:
+                    return "stop"
+                data = self._tokenizer.token_bytes(token_id)
+                sequence.append(token_id)
+                text_so_far += data
+                if written.add(data, float(log_probs[token_id])):
+                    return "stop"
+                if token_id != drafted:
+                    break
+        return "length"
+
+    def _draft(self, sequence: list[int], max_tokens: int) -> list[int]:
+        """Ids that may follow `sequence`, to be confirmed in the same forward."""
+        max_tokens = min(max_tokens, self._reader.n_positions - len(sequence))
+        if self._proposer is None or max_tokens <= 0:
+            return []
+        draft = self._proposer.propose(sequence, max_tokens)[:max_tokens]
+        return [token_id for token_id in draft if 0 <= token_id < self._tokenizer.vocab_size]
+
+
+class _Written:
+    """What was written after the cursor, token by token."""
+
+    def __init__(self, stop: StopRule) -> None:
+        self.n_tokens = 0
+        self._stop = stop
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+        self._texts: list[str] = []
+        self._logprobs: list[float] = []
+        self._n_kept: int | None = None
+
+    def add(self, data: bytes, logprob: float) -> bool:
+        """Whether the text has ended with the token whose bytes are `data`: by the stop rule, or because it is no text.
+
+        A character that is not complete yet shows with the token that completes it.
+        """
+        self.n_tokens += 1
+        try:
+            shown = self._decoder.decode(data)
+        except UnicodeDecodeError:
+            return True
+        self._text += shown
+        self._texts.append(shown)
+        self._logprobs.append(logprob)
+        self._n_kept = self._stop(self._text)
+        return self._n_kept is not None
+
+    def kept(self) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
+        """The text up to its end, and the texts and log-probabilities of the tokens that have a part in it."""
+        text = self._text[: self._n_kept]
+        texts: list[str] = []
+        n_left = len(text)
+        for shown in self._texts:
+            if n_left <= 0:
+                break
+            texts.append(shown[:n_left])
+            n_left -= len(shown)
+        return text, tuple(texts), tuple(self._logprobs[: len(texts)])
