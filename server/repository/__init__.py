@@ -1,0 +1,1 @@
+"""Which files belong to a repository: one rule for the index and for fine-tuning."""
