@@ -1,0 +1,248 @@
+"""From a cursor to suggestions: the one pipeline of the editor, the command line and the benchmarks.
+
+Gate -> context -> prompt -> generation -> filters -> suggestion. Runs in the thread that owns the model's caches.
+Knows nothing of the protocol; when to ask, and what to remember, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from server.filters.candidate import Candidate
+from server.filters.confidence import confidence_of
+from server.filters.pipeline import Filtered, Verdict, apply
+from server.lm.context import Document, context_at
+from server.lm.cursor import MAX_ABOVE, MAX_BELOW, Cursor, cursor_between
+from server.lm.decode import Generation, alternatives, generate
+from server.lm.engine import never
+from server.lm.prompt import Prompt, completion_prompt
+from server.lm.stopping import stop_rule
+from server.lm.syntax import is_empty_block
+
+if TYPE_CHECKING:
+    from server.lm.model import LoadedModel
+    from server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """A cursor at which somebody types, or asks for alternatives."""
+
+    document: Document
+    offset: int
+    trigger: Literal["automatic", "invoked"] = "automatic"
+    selected_text: str = ""  # what the editor's popup would put from `selected_start` to the cursor
+    selected_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """`text` in place of the characters from `start` to `end`, offsets in the document's text."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float  # 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request, and how."""
+
+    suggestions: tuple[Suggestion, ...]
+    ended: str  # in words: at which step it ended
+    milliseconds: Mapping[str, float] = field(default_factory=dict)  # by stage
+    verdicts: tuple[Verdict, ...] = ()  # of the filters on the first generation
+    finish: str = ""  # why the first generation ended
+    n_prompt_tokens: int = 0
+    n_cached_tokens: int = 0
+    n_new_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A request made ready for the model: the cursor as if the popup's text were typed."""
+
+    cursor: Cursor
+    prompt: Prompt
+    multiline: bool
+
+
+def complete(
+    request: CompletionRequest,
+    model: LoadedModel,
+    settings: Settings,
+    *,
+    cancelled: Callable[[], bool] = never,
+    deadline: float | None = None,
+) -> Outcome:
+    """Suggestions for a cursor, the best first: one when nobody asked, `completion.candidates` when somebody did.
+
+    `deadline` is in seconds of `time.monotonic`. ValueError for an offset outside the text.
+    """
+    if not 0 <= request.offset <= len(request.document.text):
+        raise ValueError(f"offset {request.offset} is outside a text of {len(request.document.text)} characters")
+    clock = _Clock()
+    with clock.stage("context"):
+        inserted = _inserted(request)
+        reason = None if inserted is None else _closed_gate(request)
+    if inserted is None or reason is not None:
+        return Outcome((), reason or "what the popup would insert does not fit the text at the cursor", clock.stages)
+    with clock.stage("prompt"):
+        place = _place(request.document, request.offset, inserted, model, settings)
+    if place.cursor.is_overlong:
+        return Outcome((), "the line is too long to be source code", clock.stages)
+    generations = _generations(request, place, model, settings, cancelled, deadline)
+    first = generations[0]
+    clock.stages.update(prefill=first.prefill_ms, decode=sum(each.decode_ms for each in generations))
+    with clock.stage("filters"):
+        candidates = [_candidate(generation, place, request, settings) for generation in generations]
+        filtered = [apply(candidate) for candidate in candidates]
+        suggestions = _distinct(_suggestion(each, request, inserted) for each in filtered)
+    return Outcome(
+        suggestions=suggestions,
+        ended=_ending(first, filtered[0], suggestions),
+        milliseconds=clock.stages,
+        verdicts=filtered[0].verdicts,
+        finish=first.finish,
+        n_prompt_tokens=first.n_prompt_tokens,
+        n_cached_tokens=first.n_cached_tokens,
+        n_new_tokens=first.n_new_tokens,
+    )
+
+
+def prefill_ahead(
+    document: Document, offset: int, model: LoadedModel, settings: Settings, *, cancelled: Callable[[], bool] = never
+) -> None:
+    """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it."""
+    place = _place(document, min(max(offset, 0), len(document.text)), "", model, settings)
+    if not place.cursor.is_overlong:
+        model.completion_cache.advance(place.prompt.token_ids, n_keep=0, should_stop=cancelled)
+
+
+def _closed_gate(request: CompletionRequest) -> str | None:
+    """Why nothing is to be offered whatever the model would say; None to go on."""
+    text, offset = request.document.text, request.offset
+    if request.trigger == "automatic" and text[offset : offset + 1].isidentifier():
+        return "the cursor stands before or inside a word"
+    return None
+
+
+def _inserted(request: CompletionRequest) -> str | None:
+    """What the popup would add at the cursor; None when it would change what was typed."""
+    if not request.selected_text:
+        return ""
+    start = request.selected_start
+    if start is None:
+        ends = range(min(len(request.selected_text), request.offset), 0, -1)
+        before = request.document.text[: request.offset]
+        start = request.offset - next((n for n in ends if before.endswith(request.selected_text[:n])), 0)
+    typed = request.document.text[start : request.offset]
+    return request.selected_text[len(typed) :] if request.selected_text.startswith(typed) else None
+
+
+def _place(document: Document, offset: int, inserted: str, model: LoadedModel, settings: Settings) -> _Place:
+    """The cursor, the prompt, and whether several lines are welcome."""
+    text = document.text
+    before = text[max(offset - MAX_ABOVE - 1, 0) : offset] + inserted
+    cursor = cursor_between(before, text[offset : offset + MAX_BELOW + 1], document.language)
+    context = context_at(document, offset, inserted=inserted)
+    n_positions = model.engine.config.n_positions
+    max_new_tokens = settings.completion.max_new_tokens
+    prompt = completion_prompt(context, model.tokenizer, model.token_index, n_positions, max_new_tokens)
+    wanted = settings.completion.multiline
+    multiline = wanted == "always" or (wanted == "auto" and is_empty_block(cursor))
+    return _Place(cursor, prompt, multiline)
+
+
+def _generations(
+    request: CompletionRequest,
+    place: _Place,
+    model: LoadedModel,
+    settings: Settings,
+    cancelled: Callable[[], bool],
+    deadline: float | None,
+) -> list[Generation]:
+    """What the model writes: once, or once and alternatives to it."""
+    arguments = (model.completion_cache, place.prompt, model.tokenizer, model.token_index)
+    stop = stop_rule(place.cursor, multiline=place.multiline)
+    max_new_tokens = settings.completion.max_new_tokens
+    if request.trigger == "automatic":
+        once = generate(*arguments, stop=stop, max_new_tokens=max_new_tokens, deadline=deadline, cancelled=cancelled)
+        return [once]
+    return alternatives(
+        *arguments,
+        settings.completion.candidates,
+        stop=stop,
+        max_new_tokens=max_new_tokens,
+        deadline=deadline,
+        cancelled=cancelled,
+    )
+
+
+def _candidate(generation: Generation, place: _Place, request: CompletionRequest, settings: Settings) -> Candidate:
+    """A generation on its way through the filters; whoever asks for suggestions is shown unsure ones too."""
+    is_automatic = request.trigger == "automatic"
+    return Candidate(
+        text=generation.text,
+        cursor=place.cursor,
+        finish=generation.finish,
+        token_texts=generation.token_texts,
+        token_logprobs=generation.token_logprobs,
+        multiline=place.multiline,
+        is_automatic=is_automatic,
+        min_confidence=settings.completion.min_confidence if is_automatic else 0.0,
+    )
+
+
+def _suggestion(filtered: Filtered, request: CompletionRequest, inserted: str) -> Suggestion | None:
+    """What is offered of a filtered candidate, with the document's own line ends."""
+    candidate = filtered.candidate
+    if candidate is None:
+        return None
+    text = request.document.text
+    near = text[max(request.offset - MAX_ABOVE, 0) : request.offset + MAX_BELOW]
+    written = candidate.text.replace("\n", "\r\n") if "\r\n" in near else candidate.text
+    start = request.offset - len(request.selected_text) + len(inserted)
+    return Suggestion(request.selected_text + written, start, request.offset, confidence_of(candidate))
+
+
+def _distinct(found: Iterator[Suggestion | None]) -> tuple[Suggestion, ...]:
+    """The suggestions in their order, each text once."""
+    by_text: dict[str, Suggestion] = {}
+    for suggestion in found:
+        if suggestion is not None:
+            by_text.setdefault(suggestion.text, suggestion)
+    return tuple(by_text.values())
+
+
+def _ending(first: Generation, filtered: Filtered, suggestions: tuple[Suggestion, ...]) -> str:
+    """At which step a request ended, in words."""
+    if suggestions:
+        return "offered"
+    if first.finish == "cancelled":
+        return "cancelled while the model was at work"
+    if not first.text:
+        return "the deadline came before the first word" if first.finish == "deadline" else "the model ended it here"
+    last = filtered.verdicts[-1]
+    return f"the filter for {last.filter} held it back: {last.reason}"
+
+
+class _Clock:
+    """Milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time that its body takes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + 1000 * (time.perf_counter() - began)

@@ -1,0 +1,1 @@
+"""What stands between a generation and a suggestion: small pure functions in one visible order."""

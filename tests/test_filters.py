@@ -1,0 +1,504 @@
+"""Each filter by its cases, the cursor drawn; then the pipeline as a whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marks import split_at_cursor
+
+from server.filters.brackets import brackets
+from server.filters.candidate import Candidate, Rejection
+from server.filters.closers import closers
+from server.filters.confidence import confidence, confidence_of
+from server.filters.following_text import following_text
+from server.filters.indentation import indent
+from server.filters.parse_check import parse_check
+from server.filters.pipeline import FILTERS, apply
+from server.filters.repetition import repetition
+from server.filters.special_tokens import special_tokens
+from server.filters.stop import stop
+from server.filters.trivial import trivial
+from server.filters.unfinished import unfinished
+from server.lm.cursor import cursor_between
+from server.lm.languages import language_for
+
+
+def candidate(document: str, generated: str, language: str = "python", **fields: Any) -> Candidate:
+    text, offset = split_at_cursor(document)
+    return Candidate(generated, cursor_between(text[:offset], text[offset:], language_for(language)), **fields)
+
+
+def left_by(run: Callable[[Candidate], Candidate | Rejection], *args: Any, **fields: Any) -> str | None:
+    """What one filter leaves of a generated text; None when it rejects it."""
+    result = run(candidate(*args, **fields))
+    return None if isinstance(result, Rejection) else result.text
+
+
+def offer(*args: Any, **fields: Any) -> str | None:
+    """What all filters leave."""
+    left = apply(candidate(*args, **fields)).candidate
+    return left.text if left else None
+
+
+@pytest.mark.parametrize(
+    ("generated", "left"),
+    [
+        ("x = 1", "x = 1"),
+        ("x = 1<|endoftext|>y", "x = 1"),
+        ("x<|fim_middle|>", "x"),
+        ("<|file|>a.py\n", ""),
+        ("x<fim_suffix>y", "x"),
+        ("a <| b |> c", "a <| b |> c"),  # no marker, just pipes
+        ("a\x00b", "a"),
+        ("caf\ufffd", "caf"),  # a character that was cut in the middle of its bytes
+        ("x\ud800", "x"),
+        ("a\r\nb", "a\nb"),
+        ("a\tb", "a\tb"),
+        ("naïve = '漢'", "naïve = '漢'"),
+    ],
+)
+def test_special_tokens_end_a_text(generated: str, left: str) -> None:
+    assert left_by(special_tokens, "<|>", generated) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("<|>", "x = 1\ny = 2\n", "x = 1"),
+        ("<|>", "x = 1   \ny", "x = 1"),
+        ("x = 1<|>", "\ny = 2", ""),
+        ("<|>", "x = 1", "x = 1"),
+        ("total = add(<|>)\n", "1, 2)\n", "1, 2"),
+        ("f(<|>)", "g(x), h(y)) + 1\n", "g(x), h(y)"),
+        ("f(<|>", "a)\nb", "a)"),
+        ('print("<|>")', 'hello")\n', "hello"),
+        ("if <|>:", "x\n", "x"),
+        ("f(a<|>, c)", ", b, c)\n", ", b, c)"),
+    ],
+)
+def test_one_line_ends_with_its_line_or_its_pair(document: str, generated: str, left: str) -> None:
+    assert left_by(stop, document, generated) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("def f():\n    <|>\n", "x = 1\n    return x\n\ndef g():\n", "x = 1\n    return x"),
+        ("def f():\n    <|>\n", "return 1\nprint(f())\n", "return 1"),
+        (
+            "def f():\n    <|>\n",
+            "if x:\n        y\n    z\n",
+            "if x:\n        y\n    z\n",
+        ),  # goes on: nothing has ended it
+        ("def f():\n    <|>\n", "a = 1\n\n    b = 2\n\n\n    c = 3\n", "a = 1\n\n    b = 2"),  # a second blank line
+        ("def f():\n    <|>\n", "x = (\n1,\n    )\ny", "x = (\n1,\n    )"),  # inside brackets nothing counts
+        ("def f():\n    <|>\n", 's = """\na\n"""\ny', 's = """\na\n"""'),
+        ("def f():\n    <|>\n    return 1\n", "x = 2\n    return 1\n", "x = 2"),  # the line below
+        ("def f():\n    <|>\n", "x()\n    x()\n    x()\n    x()\n", "x()\n    x()"),
+        (
+            "def f():\n    <|>\n",
+            "".join(f"x{i} = 1\n    " for i in range(20)),
+            "\n    ".join(f"x{i} = 1" for i in range(10)),
+        ),
+        ("for x in y:<|>\n", "\n    a\nb", "\n    a"),
+        ("f(<|>)\n", "a,\n  b", "a,"),  # a rest of the line: one line only
+    ],
+)
+def test_several_lines_end_with_their_block(document: str, generated: str, left: str) -> None:
+    assert left_by(stop, document, generated, multiline=True) == left.rstrip()
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("function f() {\n  <|>\n}\n", "g();\n  return 1;\n}\n", "g();\n  return 1;"),
+        ("function f() {\n  <|>", "return 1;\n}\nfunction g() {", "return 1;\n}"),  # the brace is missing
+        ("function f() {\n  <|>", "if (x) {\n    y();\n  }\n  z();\n}\n", "if (x) {\n    y();\n  }\n  z();\n}"),
+        ("function f() {\n  <|>\n}\nfunction g() {}\n", "return 1;\n}\n\nfunction h() {", "return 1;"),
+    ],
+)
+def test_a_block_with_braces_ends_at_its_brace(document: str, generated: str, left: str) -> None:
+    assert left_by(stop, document, generated, "typescript", multiline=True) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "finish", "left"),
+    [
+        ("<|>", "return valu", "stop", "return valu"),
+        ("<|>", "return valu", "length", "return"),
+        ("<|>", "x = foo(a, b", "deadline", "x = foo(a"),
+        ("<|>", "x = foo(a) + ", "length", "x = foo(a)"),
+        ("<|>", "x = 'unfinish", "length", "x"),
+        ("<|>", "x", "length", ""),
+        ("s = 'a <|>", "long sente", "length", "long"),
+        ("<|>", "# a long comm", "length", "# a long"),
+        ("<|>", "x = 1  # c", "length", "x = 1"),
+        ("<|>", "x = y[0]", "cancelled", "x = y[0]"),
+        ("def f():\n    <|>\n", "x = 1\n    y = ca", "length", "x = 1"),
+        ("def f():\n    <|>\n", "x = 1\n    ", "length", "x = 1"),
+        ("<|>", "f(x).y.", "length", "f(x).y"),
+    ],
+)
+def test_an_unfinished_end_is_cut_off(document: str, generated: str, finish: str, left: str) -> None:
+    assert left_by(unfinished, document, generated, finish=finish) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("print(<|>)", "x)", "x"),
+        ("print(<|>)", "f(x))", "f(x)"),
+        ("print(<|>)", "f(x)", "f(x)"),
+        ("print(x<|>)", ")", ""),
+        ("d[<|>]", "key] = 1", "key"),
+        ("d = {<|>}", "'a': 1}", "'a': 1"),
+        ('print("<|>")', 'hello")', "hello"),
+        ("x = '<|>'", "it\\'s'", "it\\'s"),
+        ('x = """<|>"""', 'Text."""', "Text."),
+        ("f(g(<|>))", "x))", "x"),
+        ("def f(<|>):", "self, x):", "self, x"),
+        ("f(<|> )", "x)", "x"),
+        ("print(<|>", "x)", "x)"),  # nothing there
+        ("print(<|>]", "x)", "x)"),  # not its pair
+        ("x = (<|>) # c", "')')", "')'"),
+    ],
+)
+def test_closing_brackets_and_quotes_are_not_doubled(document: str, generated: str, left: str) -> None:
+    assert left_by(closers, document, generated) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("x = <|>", "f(a)", "f(a)"),
+        ("f(<|>", "a)", "a)"),
+        ("f(<|>", "a))", "a)"),
+        ("x = <|>", "a)", "a"),
+        ("x = <|>", "a]", "a"),
+        ("f(\n    <|>\n)\n", "a)", "a"),  # closed below
+        ("f(\n    <|>\n)\n", "a, b", "a, b"),
+        ("f(<|>, c)", "g(", "g"),  # opened before existing text
+        ("f(<|>, c)", "g(a)", "g(a)"),
+        ("f(<|>, c)", "'a", ""),
+        ("x = <|>", "'abc", ""),  # a string of one quote ends with its line
+        ("x = <|>", "f('abc", "f("),
+        ("x = 'a<|>'", "b' + 'c", "b' + 'c"),
+        ("x = 'a <|> c'", "b'", "b"),
+        ("x = <|>", "f(", "f("),  # at the line's end the parse check decides
+        ("x = <|>", '"""text', '"""text'),
+        ("x = <|>  # a (", "f(b)", "f(b)"),
+        ("f(')', <|>", "x)", "x)"),  # a bracket in a string is none
+        ("# (\nx = <|>", "a)", "a"),
+        ("if f(x<|>):", ") and (y", ") and (y"),
+    ],
+)
+def test_brackets_and_quotes_fit_the_rest_of_the_line(document: str, generated: str, left: str) -> None:
+    assert left_by(brackets, document, generated) == left
+
+
+def test_brackets_mean_nothing_in_plain_text() -> None:
+    assert left_by(brackets, "a list:\n<|>", "1) it's so", "plaintext") == "1) it's so"
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("f(a, <|>, c)", "b, c", "b"),
+        ("f(<|>a, b)", "a, b)", None),
+        ("f(<|>a, b)", "a", None),
+        ("f(<|>ab)", "a", "a"),  # no whole token
+        ("x = <|>bar(1)", "foo + bar(1)", "foo + "),
+        ("if x<|>:", " == 1:", " == 1"),
+        ("f(<|>)", "g(x)", "g(x)"),  # its own bracket
+        ("f(<|>, c)", "g(x, c)", "g(x, c)"),  # closes what it opened
+        ("a = <|> + 1", "b + 1", "b"),
+        ("<|>\nx = 1\n", "x = 1", None),
+        ("<|>\n\n\nx = 1\n", "x = 1", None),
+        ("ret<|>\nreturn x\n", "urn x", None),
+        ("<|>\nreturn value\n", "return", None),
+        ("<|>\nreturn value\n", "ret", "ret"),
+        ("<|>\nvalues = 1\n", "valu", "valu"),
+        ("<|>\nvalues = 1\n", "value", None),  # long enough to look like it
+        ("y = <|>\nself.total = 1\n", "self.total", None),  # starts like the next line
+        ("y = <|>\nself.x = 1\n", "self", "self"),
+        ("y = <|>\nself.result = compute()\n", "a + self.result = comp", None),  # runs into it
+        ("    <|>\n    self.b = b\n    self.c = c\n", "self.c = c", None),
+        ("    <|>\n    x = 1\n    pass\n", "pass", "pass"),
+        ("    if a:\n        <|>\n    if b:\n        return False\n", "return False", "return False"),  # another block
+        ("    <|>\n    def f(self): ...\n        pass\n    @property\n", "@property", "@property"),
+        ("    <|>\nreturn None\n", "return None", None),
+        ("x = 'a'\n<|>", "x = 'b'", "x = 'b'"),
+    ],
+)
+def test_text_after_the_cursor_is_not_said_again(document: str, generated: str, left: str | None) -> None:
+    assert left_by(following_text, document, generated) == left
+
+
+def test_several_lines_stop_before_the_line_below() -> None:
+    document = "a = 1\n<|>\nc = 3\n"
+    assert left_by(following_text, document, "b = 2\nc = 3", multiline=True) == "b = 2"
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("x = compute(a)\n<|>", "x = compute(a)", None),
+        ("x = compute(a)\n\n<|>", "x = compute(a)", None),
+        ("x = compute(a)\n<|>", "x = compute(b)", "x = compute(b)"),
+        ("x = compute(a)\nx = compute(<|>", "a)", "a)"),  # asked for by hand
+        ("    }\n    <|>", "}", "}"),
+        ("<|>", "a, b, a, b, a, b, a, b, a, b, a, b", None),
+        ("<|>", "very long words, very long words, very long words, and", None),
+        ("<|>", "# " + "-" * 60, "# " + "-" * 60),
+        ("<|>", "x = [0, 1, 0, 1]", "x = [0, 1, 0, 1]"),
+        ("def f():\n    <|>\n", "a()\n    b()\n    b()", "a()\n    b()"),
+        ("def f():\n    <|>\n", "a()\n    b()\n    a()\n    b()", "a()\n    b()"),
+        ("def f():\n    <|>\n", "x = [\n        ],\n        ],", "x = [\n        ],\n        ],"),
+    ],
+)
+def test_nothing_is_said_twice(document: str, generated: str, left: str | None) -> None:
+    assert left_by(repetition, document, generated) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("def f():\n<|>", "return 1", None),  # left of the block
+        ("def f():\n<|>", "    return 1", None),  # Tab is wanted for the indentation
+        ("def f():\n    <|>", "return 1", "return 1"),
+        ("def f(a,\n      b):\n    <|>", "return 1", "return 1"),
+        ("def f(\n    a,\n):\n    <|>", "return 1", "return 1"),
+        ("def f():  # c\n<|>", "return 1", None),
+        ("def f():\n    x = 1\n<|>", "def g():", "def g():"),
+        ("def f():\n    x = 1\n    <|>", "return x", "return x"),
+        ("def f():\n    x = 1\n<|>\n    y = 2\n", "z = 3", None),  # the block goes on below
+        ("def f():\n    x = 1\n  <|>", "return x", None),  # no such level
+        ("def f():\n    x = 1\n        <|>", "return x", None),
+        ("class A:\n    def f(self):\n        x\n    <|>", "def g(self):", "def g(self):"),
+        ("x = [\n  <|>\n]", "1,", "1,"),  # inside brackets everything goes
+        ('"""\n <|>\n"""', "text", "text"),
+        ("<|>", "import os", "import os"),
+        ("<|>x", "y", "y"),
+        ("if a:\n<|>    x", "y", None),  # inside of an indentation
+        ("x<|>", " = 1", " = 1"),
+        ("if x:\n    y\n<|>", "else:", "else:"),
+        ("for a in b:\n<|>\n    x\n", "if c:", None),
+    ],
+)
+def test_an_automatic_text_starts_at_the_blocks_indentation(document: str, generated: str, left: str | None) -> None:
+    assert left_by(indent, document, generated) == left
+
+
+def test_who_asks_is_given_the_indentation_too() -> None:
+    assert left_by(indent, "def f():\n<|>", "    return 1", is_automatic=False) == "    return 1"
+    assert left_by(indent, "def f():\n<|>", "return 1", is_automatic=False) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("function f() {\n<|>\n}", "return 1;", None),
+        ("function f() {\n  <|>\n}", "return 1;", "return 1;"),
+        ("function f() {\n  g();\n<|>", "}", "}"),
+        ("const x = [\n<|>\n];", "1,", "1,"),
+    ],
+)
+def test_blocks_with_braces_have_an_indentation_too(document: str, generated: str, left: str | None) -> None:
+    assert left_by(indent, document, generated, "javascript") == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("def f():\n\t<|>\n", "if x:\n        y", "if x:\n\t\ty"),
+        ("def f():\n\tx\n\t<|>\n", "if x:\n\t\ty", "if x:\n\t\ty"),
+        ("if a:\n    b\ndef f():\n    <|>\n", "if x:\n\t\ty", "if x:\n        y"),
+        ("if a:\n  b\ndef f():\n  <|>\n", "if x:\n\t\ty", "if x:\n    y"),
+        ("<|>\n", "if x:\n\ty", "if x:\n\ty"),  # the file has no habit yet
+    ],
+)
+def test_tabs_or_spaces_as_in_the_file(document: str, generated: str, left: str) -> None:
+    assert left_by(indent, document, generated, multiline=True) == left
+
+
+@pytest.mark.parametrize(
+    ("generated", "left"),
+    [
+        ("x = 1\n        y = 2", "x = 1"),  # deeper without a header
+        ("if x:\n        y = 2\n    z = 3", "if x:\n        y = 2\n    z = 3"),
+        ("if x:\n        y = 2\n      z = 3", "if x:\n        y = 2"),  # back to no level
+        ("x = f(\n            1)\n    y = 2", "x = f(\n            1)\n    y = 2"),
+    ],
+)
+def test_several_lines_keep_to_their_levels(generated: str, left: str) -> None:
+    assert left_by(indent, "def f():\n    <|>\n", generated, multiline=True) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("x = <|>", "f(1)", "f(1)"),
+        ("x = <|>", "f(1", "f"),  # back to the last valid token
+        ("x = <|>", "= 1", None),
+        ("<|>", "x = foo(", "x = foo"),
+        ("<|>", "x = [1, 2", "x"),
+        ("if x<|>", " == 1:", " == 1:"),
+        ("if x<|>\n    y = 1\n", " == 1:", " == 1:"),
+        ("def f(<|>)\n    return 1\n", "a", "a"),  # the colon is still to come
+        ("<|>", "for x in y:", "for x in y:"),  # so is the body
+        ("<|>", "try:", "try:"),
+        ("<|>", "match x:", "match x:"),
+        ("if a:\n    b\n<|>", "else:", "else:"),
+        ("<|>", "else:", None),
+        ("<|>", "x = lambda:", "x"),
+        ("<|>\ndef f(): ...", "@cache", "@cache"),
+        ("<|>\nx = 1", "@cache", None),
+        ("@<|>", "cache", "cache"),  # a function will follow
+        ("<|>", "return 1", None),  # outside of a function
+        ("def f():\n    <|>", "return 1", "return 1"),
+        ("class A:\n    def f(self):\n        x = 1\n        <|>\n\n    def g(self): ...\n", "return x)", "return x"),
+        ("parser.add<|>\n    '--x',\n)\n", "_argument(", "_argument("),  # opens what is closed below
+        ("f(\n    a,\n    <|>\n)\n", "b=1,", "b=1,"),
+        ("f(\n    a,\n    <|>\n)\n", "b=1", "b=1"),
+        ("f(\n    a,\n    <|>\n    c,\n)\n", "b", None),  # a comma is missing
+        ("f(\n    a,\n    <|>", "b)", "b)"),
+        ("f(\n    a,\n    <|>", "b,", "b,"),  # still open, as before
+        ("f(\n    a,\n    <|>", "b]", "b"),
+        ('x = """\n<|>\n"""\n', "what ever )", "what ever )"),
+        ("# <|>", "what ever )", "what ever )"),
+        ("x = 'a<|>", "b'", "b'"),
+        ("x = (1 +\ny = <|>\n", "2", "2"),  # broken before, and no worse
+        ("x = 1\n\n\ndef f() x:\n    pass\n\n\ny = <|>\n", "= 2", None),
+        ("x = é + '漢' + <|>", "𝒳", "𝒳"),
+    ],
+)
+def test_no_new_syntax_errors(document: str, generated: str, left: str | None) -> None:
+    assert left_by(parse_check, document, generated) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("const x = <|>;\n", "f(1)", "f(1)"),
+        ("const x = <|>;\n", "f(1", "f"),
+        ("function f() {\n  <|>\n}\n", "return 1;", "return 1;"),
+        ("function f() {\n  <|>\n}\n", "const = = 1", None),
+        ("<|>\n", "if (x) {", "if (x) {"),  # its body and brace are still to come
+        ("if (x) {\n  <|>\n}\n", "}", None),
+        ("class A {\n  <|>\n}\n", "private x: number = 1;", "private x: number = 1;"),
+        ("const a = { <|> };\n", "b: 1", "b: 1"),
+        ("foo(() => {\n  <|>\n});\n", "bar();", "bar();"),
+    ],
+)
+def test_no_new_syntax_errors_in_typescript(document: str, generated: str, left: str | None) -> None:
+    assert left_by(parse_check, document, generated, "typescript") == left
+
+
+def test_a_language_without_a_grammar_is_not_checked() -> None:
+    assert left_by(parse_check, "x = <|>", ")))", "ruby") == ")))"
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("<|>", "x = 1", "x = 1"),
+        ("<|>", "  \n ", None),
+        ("<|>", "", None),
+        ("f<|>", "()", None),
+        ("f(x<|>", ")", None),
+        ("x = <|>", "y", None),
+        ("retur<|>", "n", "n"),
+        ("x<|>", "1", None),
+        ("x = <|>", "10", "10"),
+        ("_<|>", "_", "_"),
+        ("é<|>", "é", "é"),
+    ],
+)
+def test_what_is_quicker_typed_is_not_offered(document: str, generated: str, left: str | None) -> None:
+    assert left_by(trivial, document, generated) == left
+
+
+def test_confidence_counts_the_tokens_that_are_left() -> None:
+    made = candidate("<|>", "ab", token_texts=("a", "b", "cd"), token_logprobs=(math.log(0.5), math.log(0.5), -50.0))
+    assert confidence_of(made) == pytest.approx(0.5)
+    assert confidence_of(made.cut(0)) == 1.0
+
+
+@pytest.mark.parametrize(("least", "is_left"), [(0.0, True), (0.5, True), (0.51, False), (1.0, False)])
+def test_what_the_model_is_unsure_of_is_not_offered(least: float, is_left: bool) -> None:
+    fields = {"token_texts": ("x",), "token_logprobs": (math.log(0.5) + 1e-9,), "min_confidence": least}
+    assert (left_by(confidence, "<|>", "x", **fields) is not None) == is_left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "offered"),
+    [
+        ("total = add(<|>)\n", "1, 2)", "1, 2"),
+        ("a = 1\n<|>\nc = 3\n", "b = 2\nc = 3\n", "b = 2"),
+        ("x = <|>\n", "   \n", None),
+        ("f(a, <|>, last)\n", "next, last)\n", "next"),
+        ('print("<|>")\n', 'hello")\n', "hello"),
+        ("def f():\n    <|>\n", "return 1\n", "return 1"),
+        ("def f():\n    ret<|>\n", "urn 1<|endoftext|>", "urn 1"),
+        ("def f(x):\n    return x\n\n\nprint(<|>", "f(1))\n", "f(1))"),
+        ("import os\n<|>\nx = os.environ\n", "import sys\n", "import sys"),
+        ("import os\n<|>\nimport sys\n", "import sys\n", None),
+        ("import os\n<|>\n", "import os\n", None),
+        ("<|>exe = 'icc'\n", "exe = 'icc' = [", None),  # what the parse check leaves is there already
+    ],
+)
+def test_offers_only_what_is_new(document: str, generated: str, offered: str | None) -> None:
+    assert offer(document, generated) == offered
+
+
+def test_several_lines_are_offered_where_they_are_welcome() -> None:
+    generated = "total = 0\n    for value in values:\n        total += value\n    return total\n\n\ndef other():\n"
+    document = "def add(values):\n    <|>\n\n\nprint(add([1]))\n"
+    assert offer(document, generated, multiline=True) == generated[: generated.index("\n\n\n")]
+    assert offer(document, generated) == "total = 0"
+
+
+def test_every_filter_gives_its_verdict_until_one_rejects() -> None:
+    kept = apply(candidate("total = add(<|>)\n", "1, 2)"))
+    assert [v.filter for v in kept.verdicts] == [name for name, _ in FILTERS]
+    assert {v.filter for v in kept.verdicts if v.action == "changed"} == {"stop rule"}
+    rejected = apply(candidate("x = 1\n<|>", "x = 1"))
+    assert rejected.candidate is None
+    assert rejected.verdicts[-1].filter == "repetition"
+    assert rejected.verdicts[-1].action == "rejected"
+    assert "line above" in rejected.verdicts[-1].reason
+
+
+CODE = st.text(st.sampled_from(list("abx1 \t\n\r()[]{}:,.'\"#=\\`@/*é漢𝒳\ud800\x00\x0c\u2028")), max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(CODE, CODE, CODE, st.sampled_from(["python", "typescript", "plaintext", "rust"]), st.booleans())
+def test_any_text_is_taken(prefix: str, suffix: str, generated: str, language: str, multiline: bool) -> None:
+    cursor = cursor_between(prefix, suffix, language_for(language))
+    left = apply(Candidate(generated, cursor, "length", multiline=multiline)).candidate
+    assert left is None or left.text.strip()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "suffix"),
+    [
+        ("x = 1\n" * 1_700_000, "y = 2\n" * 10),
+        ("x" * 1_000_000, "x" * 1_000_000),
+        ("(" * 300_000, ")" * 300_000),
+        ("'" * 300_001, ""),
+        ("    " * 100_000, "\n" * 100_000),
+        ("if x:\n" * 50_000, ""),
+    ],
+)
+def test_huge_texts_cost_no_more_than_large_ones(prefix: str, suffix: str) -> None:
+    apply(candidate_between(prefix, suffix, "value = compute(1)"))
+
+
+def candidate_between(prefix: str, suffix: str, generated: str) -> Candidate:
+    return Candidate(generated, cursor_between(prefix, suffix, language_for("python")))
