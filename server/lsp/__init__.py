@@ -1,0 +1,1 @@
+"""The language server protocol: the only package that knows pygls and lsprotocol."""

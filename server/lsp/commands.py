@@ -1,0 +1,117 @@
+"""The commands of `workspace/executeCommand`. Arguments and answers are plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import cattrs
+from lsprotocol import types
+from pygls.exceptions import JsonRpcInvalidParams
+
+from server.figures import memory_mb
+from server.lsp.inline_completion import ACCEPTED
+
+if TYPE_CHECKING:
+    from server.lsp.server import Server
+    from server.settings import CompletionSettings
+
+
+async def explain(ls: Server, target: dict[str, Any]) -> dict[str, Any]:
+    """Answers `{uri, position | range}` with `{markdown, sentence, confidence}`; `sentence` is null when withheld."""
+    uri, first, last = _target(ls, target)
+    document = ls.documents.find(uri) or ls.documents.read(uri)
+    start = document.offset_at(first) if document is not None else None
+    end = document.offset_at(last) if document is not None else None
+    explanation = None
+    if document is not None and start is not None:
+        snapshot = ls.documents.snapshot(document)
+        session = ls.session
+        hover = session.settings.for_language(snapshot.language.id).hover
+        end = len(snapshot.text) if end is None else end
+        explanation = await session.explaining.explain(snapshot, start, end, session.model, hover)
+    if explanation is None:
+        return {"markdown": "", "sentence": None, "confidence": 0.0}
+    return {
+        "markdown": explanation.markdown,
+        "sentence": explanation.sentence,
+        "confidence": round(explanation.confidence, 4),
+    }
+
+
+async def status(ls: Server) -> dict[str, Any]:
+    """What serves, how fast, how often, and what is wrong."""
+    session, figures = ls.session, ls.session.figures
+    model = session.model
+    p50, p95 = figures.percentile_ms(50), figures.percentile_ms(95)
+    memory = memory_mb()
+    return {
+        "version": metadata.version("loracle"),
+        "model": model.name if model is not None else None,
+        "modelFolder": str(model.folder) if model is not None else None,
+        "modelProblem": session.model_problem,
+        "engine": type(model.engine).__name__.removesuffix("Engine").lower() if model is not None else None,
+        "precision": model.precision if model is not None else None,
+        "adapter": "none",
+        "p50Ms": None if p50 is None else round(p50, 1),
+        "p95Ms": None if p95 is None else round(p95, 1),
+        "requests": figures.n_requests,
+        "shown": figures.n_shown,
+        "accepted": figures.n_accepted,
+        "superseded": figures.n_superseded,
+        "cancelled": figures.n_cancelled,
+        "typedThrough": figures.n_typed_through,
+        "modelAnswers": figures.n_model_answers,
+        "promptTokens": figures.n_prompt_tokens,
+        "cachedTokens": figures.n_cached_tokens,
+        "memoryMb": None if memory is None else round(memory, 1),
+        "settingsProblems": list(session.settings_problems),
+        "advice": _advice(p95, session.settings.completion),
+    }
+
+
+async def accepted(ls: Server, offer_id: str) -> bool:
+    """Counts an inline completion as accepted; editors send this by themselves."""
+    return ls.session.accept(str(offer_id))
+
+
+async def why(ls: Server) -> str:
+    """In words, where the last request for a completion ended and what each filter did."""
+    session = ls.session
+    lines = [f"The last request: {session.last_end}."]
+    if (outcome := session.last_outcome) is not None:
+        stages = ", ".join(f"{stage} {spent:.0f} ms" for stage, spent in outcome.milliseconds.items())
+        lines.append(f"The last answer of the model: {outcome.ended} ({stages}).")
+        lines += [f"- {verdict.filter}: {verdict.action}, {verdict.reason}" for verdict in outcome.verdicts]
+    return "\n".join(lines)
+
+
+COMMANDS = {"loracle.explain": explain, "loracle.status": status, ACCEPTED: accepted, "loracle.why": why}
+
+
+def _target(ls: Server, target: object) -> tuple[str, types.Position, types.Position]:
+    """uri, start and end of what is to be explained; -32602 with the reason for anything else."""
+    wanted = 'expected {"uri": ..., "position": {"line": ..., "character": ...}} or a "range" in place of the position'
+    if not isinstance(target, Mapping) or not isinstance(uri := target.get("uri"), str):
+        raise JsonRpcInvalidParams(f"Invalid Params: loracle.explain: {wanted}")
+    structure = ls.protocol._converter.structure
+    try:
+        if target.get("range") is not None:
+            span = structure(target["range"], types.Range)
+            return uri, span.start, span.end
+        position = structure(target.get("position"), types.Position)
+    except (cattrs.BaseValidationError, TypeError, ValueError, KeyError, AttributeError):
+        raise JsonRpcInvalidParams(f"Invalid Params: loracle.explain: {wanted}") from None
+    return uri, position, position
+
+
+def _advice(p95_ms: float | None, completion: CompletionSettings) -> str | None:
+    """What to change when the model is too slow for this machine."""
+    allowed_ms = completion.debounce_ms + completion.deadline_ms
+    if p95_ms is None or p95_ms < allowed_ms:
+        return None
+    return (
+        f"one answer in twenty takes {p95_ms:.0f} ms or more, {allowed_ms} ms are allowed: lower "
+        "completion.maxNewTokens, set completion.multiline to never, or raise completion.deadlineMs"
+    )

@@ -1,0 +1,300 @@
+"""What a server knows from one request to the next: settings, the loaded model, its worker, and how well it serves.
+
+Settings and model are swapped whole, between jobs. Of several questions about one document only the newest is
+answered, and an edit makes all of them void. Everything here runs on the event loop but the jobs themselves. Knows
+nothing of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from server.explaining import Explaining
+from server.figures import Figures
+from server.loading import Load, ModelChoice, ModelLoader, load_chosen
+from server.repository.secrets import is_secret_path
+from server.scheduler import Job, Scheduler, Urgency
+from server.settings import Settings
+from server.suggestion_cache import Offer, SuggestionCache
+
+if TYPE_CHECKING:
+    from server.completion import Outcome, Suggestion
+    from server.lm.context import Document
+    from server.lm.model import LoadedModel
+
+logger = logging.getLogger(__name__)
+
+# As long as somebody types in one document, the KV cache is not spent on others that are opened or changed meanwhile.
+TYPING_PAUSE_S = 5.0
+MAX_REMEMBERED_OFFERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request for suggestions."""
+
+    document: Document
+    offset: int
+    invoked: bool  # asked for by a key: several alternatives, without waiting for more keys
+    asked_at: float  # time.monotonic()
+    changed_at: float = 0.0  # of the last edit
+    selected_text: str = ""  # what the editor's popup would put from `selected_start` to the cursor
+    selected_start: int | None = None
+
+
+class Session:
+    """Settings, model, worker, remembered suggestions and figures of one server."""
+
+    def __init__(self, load: Load = load_chosen) -> None:
+        self.settings = Settings()
+        self.settings_problems: tuple[str, ...] = ()
+        self.figures = Figures()
+        self.last_outcome: Outcome | None = None  # of the model
+        self.last_end = "nothing was asked yet"  # where the last question ended, in words
+        self._loader = ModelLoader(load)
+        self._worker = Scheduler("loracle-model")
+        self.explaining = Explaining(self._worker)
+        self._cache = SuggestionCache()
+        self._turns: dict[str, _Turn] = {}
+        self._asked: tuple[str, float] = ("", 0.0)  # document and time of the last question
+        self._read_ahead: tuple[Document, int] | None = None  # where prefill went last, or is to go
+        self._offered: OrderedDict[str, bool] = OrderedDict()  # id -> whether it was accepted
+        self._n_offers = 0
+
+    @property
+    def model(self) -> LoadedModel | None:
+        """The model that serves; None while the first is being loaded, and if that failed."""
+        return self._loader.model
+
+    @property
+    def model_problem(self) -> str | None:
+        """Why the model that the settings ask for does not serve, for the user."""
+        return self._loader.problem
+
+    def configure(self, settings: Settings, problems: tuple[str, ...]) -> asyncio.Task[None] | None:
+        """Puts settings in force. If they ask for another model, a task that ends when it serves or has failed."""
+        self.settings, self.settings_problems = settings, problems
+        self._cache.clear()
+        loading = self._loader.choose(ModelChoice(settings.model, settings.engine, settings.threads))
+        if loading is not None:
+            loading.add_done_callback(self._catch_up)
+        return loading
+
+    def _catch_up(self, _: object) -> None:
+        """Reads what could not be read ahead as there was no model."""
+        if self._read_ahead is not None:
+            (document, offset), self._read_ahead = self._read_ahead, None
+            self.prefill(document, offset)
+
+    async def suggest(self, question: Question) -> tuple[Offer, ...]:
+        """What to offer at a cursor, the best first; empty as well when a newer question or an edit came in between."""
+        uri = question.document.uri
+        self.figures.n_requests += 1
+        self.outdate(uri)
+        turn = self._turns[uri] = _Turn()
+        try:
+            offers = await self._answer(question, turn)
+        except asyncio.CancelledError:
+            turn.end()
+            self.figures.n_cancelled += 1
+            self.last_end = "the editor cancelled the request"
+            raise
+        finally:
+            if self._turns.get(uri) is turn:
+                del self._turns[uri]
+        elapsed_ms = 1000 * (time.monotonic() - question.asked_at)
+        if turn.over.is_set():
+            self.figures.n_superseded += 1
+            self.last_end = "a newer request or an edit took its place"
+            offers = ()
+        else:
+            self._count(offers)
+        logger.info("suggest: %d offers in %.0f ms: %s", len(offers), elapsed_ms, self.last_end)
+        return offers
+
+    async def _answer(self, question: Question, turn: _Turn) -> tuple[Offer, ...]:
+        """The steps to an answer; `last_end` says at which of them it ended."""
+        document, settings = question.document, self.settings.for_language(question.document.language.id)
+        n_wanted = settings.completion.candidates if question.invoked else 1
+        quiet_since = max(question.changed_at, self._asked[1])
+        self._asked = (document.uri, question.asked_at)
+        if (reason := barred(question, settings)) is not None:
+            self.last_end = reason
+            return ()
+        model = self.model
+        if model is None:
+            self._read_ahead = (document, question.offset)  # read as soon as the model is there
+            self.last_end = self.model_problem or "the model is still being loaded"
+            return ()
+        key: Hashable = (model.fingerprint, model.precision, document.path, document.language.id, settings.completion)
+        key = (key, question.selected_text, question.selected_start)
+        known = self._cache.find(document.uri, document.text, question.offset, key, invoked=question.invoked)
+        if known is not None:
+            self.figures.n_typed_through += 1
+            self.last_end = "known from an earlier answer"
+            return known[:n_wanted]
+        wait_s = quiet_since + settings.completion.debounce_ms / 1000 - question.asked_at
+        if not question.invoked and wait_s > 0:
+            self.prefill(document, question.offset)
+            await turn.over_within(wait_s)
+        if turn.over.is_set():
+            return ()
+        deadline = time.monotonic() + n_wanted * settings.completion.deadline_ms / 1000
+        work = _completion(question, model, settings, deadline)
+        turn.job = self._worker.submit(Urgency.COMPLETION, document.uri, work)
+        outcome = await asyncio.wrap_future(turn.job.future)
+        if outcome is None or turn.over.is_set():
+            turn.end()
+            return ()
+        self.last_outcome, self.last_end = outcome, outcome.ended
+        if outcome.n_prompt_tokens:
+            self.figures.n_model_answers += 1
+            self.figures.n_prompt_tokens += outcome.n_prompt_tokens
+            self.figures.n_cached_tokens += outcome.n_cached_tokens
+        self.figures.latencies_ms.append(1000 * (time.monotonic() - question.asked_at))
+        offers = tuple(self._offer(suggestion) for suggestion in outcome.suggestions[:n_wanted])
+        if offers or outcome.finish not in ("deadline", "cancelled"):
+            self._cache.store(document.uri, document.text, question.offset, key, offers, invoked=question.invoked)
+        return offers
+
+    def outdate(self, uri: str) -> None:
+        """Ends the question about a document that has not been answered yet: there is an edit or a newer one."""
+        if (turn := self._turns.pop(uri, None)) is not None:
+            turn.end()
+
+    def forget(self, uri: str) -> None:
+        """Drops what is kept for a document that was closed."""
+        self.outdate(uri)
+        self._cache.forget(uri)
+        if self._read_ahead is not None and self._read_ahead[0].uri == uri:
+            self._read_ahead = None
+
+    def prefill(self, document: Document, offset: int) -> None:
+        """Lets the worker read up to a cursor where a question is likely, unless somebody types elsewhere."""
+        typed_in, typed_at = self._asked
+        if typed_in != document.uri and time.monotonic() - typed_at < TYPING_PAUSE_S and typed_in:
+            return
+        settings = self.settings.for_language(document.language.id)
+        completion = settings.completion
+        is_wanted = completion.enabled and completion.trigger == "automatic"
+        if not is_wanted or is_barred_path(document.path, settings.exclude):
+            return
+        before, self._read_ahead = self._read_ahead, (document, offset)
+        model = self.model
+        if model is None or (before is not None and before[0].text is document.text and before[1] == offset):
+            return
+
+        def work(cancelled: Callable[[], bool]) -> None:
+            from server.completion import prefill_ahead
+
+            prefill_ahead(document, offset, model, settings, cancelled=cancelled)
+
+        job = self._worker.submit(Urgency.PREFILL, "prefill", work)
+        job.future.add_done_callback(_log_failure)
+
+    def accept(self, offer_id: str) -> bool:
+        """Counts an offer as accepted; False if it is unknown or was counted before."""
+        if self._offered.get(offer_id) is not False:
+            return False
+        self._offered[offer_id] = True
+        self.figures.n_accepted += 1
+        return True
+
+    def close(self) -> None:
+        """Drops all work and takes no more."""
+        for turn in self._turns.values():
+            turn.end()
+        self._worker.close()
+        self.explaining.close()
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits for the worker to end after `close`; False if it is still at work then."""
+        return self._worker.join(timeout_s)
+
+    def _offer(self, suggestion: Suggestion) -> Offer:
+        self._n_offers += 1
+        return Offer(str(self._n_offers), suggestion)
+
+    def _count(self, offers: Iterable[Offer]) -> None:
+        for offer in offers:
+            if offer.id not in self._offered:
+                self._offered[offer.id] = False
+                self.figures.n_shown += 1
+        while len(self._offered) > MAX_REMEMBERED_OFFERS:
+            self._offered.popitem(last=False)
+
+
+class _Turn:
+    """One question on its way to an answer."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()  # nobody waits for the answer any more
+        self.job: Job[Outcome] | None = None
+
+    def end(self) -> None:
+        self.over.set()
+        if self.job is not None:
+            self.job.cancel()
+
+    async def over_within(self, seconds: float) -> None:
+        """Returns after the time, or as soon as the question is void."""
+        try:
+            await asyncio.wait_for(self.over.wait(), seconds)
+        except TimeoutError:
+            pass
+
+
+def barred(question: Question, settings: Settings) -> str | None:
+    """Why a question gets no answer whatever the model would say; None if it does."""
+    if not settings.completion.enabled:
+        return "completions are switched off"
+    if settings.completion.trigger == "manual" and not question.invoked:
+        return "completions are offered only when asked for by a key"
+    if is_barred_path(question.document.path, settings.exclude):
+        return "the file is excluded, or one that holds secrets by its name"
+    return None
+
+
+def is_barred_path(path: str, globs: Iterable[str]) -> bool:
+    """Whether a file must stay out of the model: excluded by a glob, or a place for keys and passwords."""
+    return is_secret_path(path) or any(_matches(path, glob) for glob in globs)
+
+
+def _matches(path: str, glob: str) -> bool:
+    """Whether a glob means the path, its name, or a folder that it lies in; `*` and `**` both cross folders."""
+    folder = f"{glob.rstrip('/')}/*"
+    wanted = (glob, folder, f"*/{glob}", f"*/{folder}", glob.removeprefix("**/"), folder.removeprefix("**/"))
+    return any(fnmatchcase(path, pattern) for pattern in wanted)
+
+
+def _completion(
+    question: Question, model: LoadedModel, settings: Settings, deadline: float
+) -> Callable[[Callable[[], bool]], Outcome]:
+    """The job that answers a question."""
+
+    def work(cancelled: Callable[[], bool]) -> Outcome:
+        from server.completion import CompletionRequest, complete
+
+        request = CompletionRequest(
+            document=question.document,
+            offset=question.offset,
+            trigger="invoked" if question.invoked else "automatic",
+            selected_text=question.selected_text,
+            selected_start=question.selected_start,
+        )
+        return complete(request, model, settings, cancelled=cancelled, deadline=deadline)
+
+    return work
+
+
+def _log_failure(future: Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.error("reading ahead failed", exc_info=error)

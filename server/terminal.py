@@ -1,0 +1,118 @@
+"""`loracle complete` and `loracle explain`: what an editor would get at a place, printed.
+
+The same settings, gate, pipeline and explanation as behind the editor. Nobody is typing, so there is neither a debounce
+nor a deadline. Knows nothing of the protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.lm.errors import UserError
+from server.places import Place, offset_of, open_document, place_of
+from server.settings import Layer, Settings, read_settings
+from server.settings_files import file_layers
+
+if TYPE_CHECKING:
+    from server.completion import Outcome
+    from server.lm.model import LoadedModel
+
+EXPLANATION_LIMIT_S = 30.0
+
+
+def print_completion(place: Place, command_line: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints the text that would be offered at `place`; on stderr, why there is none."""
+    from server import completion
+    from server.session import is_barred_path
+
+    document, root = open_document(place.file)
+    request = completion.CompletionRequest(document, offset_of(document.text, place))
+    settings = chosen_settings([root], command_line).for_language(document.language.id)
+    if is_barred_path(document.path, settings.exclude):
+        outcome = completion.Outcome((), "the file is excluded, or one that holds secrets by its name")
+    else:
+        outcome = completion.complete(request, chosen_model(settings), settings)
+    if as_json:
+        print(json.dumps(completion_as_json(document.text, outcome), indent=2))
+    elif outcome.suggestions:
+        print(outcome.suggestions[0].text)
+    else:
+        print(f"loracle: nothing is offered there: {outcome.ended}", file=sys.stderr)
+
+
+def completion_as_json(text: str, outcome: Outcome) -> dict[str, Any]:
+    """The best suggestion and how it came about; places count from 1 as on the command line."""
+    best = outcome.suggestions[0] if outcome.suggestions else None
+    return {
+        "text": best.text if best else None,
+        "range": {"start": place_of(text, best.start), "end": place_of(text, best.end)} if best else None,
+        "confidence": round(best.confidence, 4) if best else None,
+        "ended": outcome.ended,
+        "milliseconds": {stage: round(spent, 1) for stage, spent in outcome.milliseconds.items()},
+        "filters": [asdict(verdict) for verdict in outcome.verdicts],
+        "tokens": {"prompt": outcome.n_prompt_tokens, "new": outcome.n_new_tokens},
+    }
+
+
+def print_explanation(place: Place, command_line: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints what is known about the code at `place`, and the model's sentence on it.
+
+    Without a model the facts are printed all the same, before the UserError that says why.
+    """
+    from server.explanation import Explainer, explain
+    from server.session import is_barred_path
+
+    document, root = open_document(place.file)
+    offset = offset_of(document.text, place)
+    settings = chosen_settings([root], command_line).for_language(document.language.id)
+    model, problem = None, None
+    if settings.hover.generate != "never" and not is_barred_path(document.path, settings.exclude):
+        try:
+            model = chosen_model(settings)
+        except UserError as error:
+            problem = error
+    explainer = Explainer(root)
+    try:
+        explanation = explain(
+            document,
+            offset,
+            model,
+            settings.hover,
+            cancelled=lambda: False,
+            deadline=time.monotonic() + EXPLANATION_LIMIT_S,
+            always=settings.hover.generate == "always",
+            explainer=explainer,
+            facts=explainer.facts_at(document, offset, EXPLANATION_LIMIT_S),
+        )
+    finally:
+        explainer.close()
+    if as_json:
+        confidence = round(explanation.confidence, 4)
+        answer = {"markdown": explanation.markdown, "sentence": explanation.sentence, "confidence": confidence}
+        print(json.dumps(answer, indent=2))
+    else:
+        print(explanation.markdown)
+    if problem is not None:
+        raise problem
+
+
+def chosen_settings(roots: list[Path], command_line: Mapping[str, Any]) -> Settings:
+    """The settings of the user's file, of the workspaces and of the command line; what is wrong goes to stderr."""
+    layers, unreadable = file_layers(roots)
+    settings, wrong = read_settings([*layers, Layer("command line", command_line)])
+    for problem in (*unreadable, *wrong):
+        print(f"loracle: {problem}", file=sys.stderr)
+    return settings
+
+
+def chosen_model(settings: Settings) -> LoadedModel:
+    """The model that the settings name. UserError says why it cannot serve."""
+    from server.loading import ModelChoice, load_chosen
+
+    return load_chosen(ModelChoice(settings.model, settings.engine, settings.threads))

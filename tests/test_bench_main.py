@@ -1,0 +1,123 @@
+"""The command of the measurements: one table, one file, and an exit status that tells when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.bench import __main__ as bench
+from tests.bench import machine
+from tests.bench.machine import Machine
+from tests.bench.options import Options
+from tests.bench.process import children_mb
+from tests.bench.repositories import HELD_OUT, Package
+from tests.bench.table import BenchError, Row
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine without a network."""
+    monkeypatch.setattr(machine, "look", lambda: Machine("Linux", "a processor", 2, 3.0, 1.5))
+    nothing: dict[Package, Path] = {}
+    monkeypatch.setattr(bench, "fetch_all", lambda: (nothing, []))
+
+
+def use(monkeypatch: pytest.MonkeyPatch, rows: list[Row]) -> list[Options]:
+    """Makes every part find these rows; the options that the parts are given."""
+    given: list[Options] = []
+
+    def run(options: Options) -> list[Row]:
+        given.append(options)
+        return rows
+
+    monkeypatch.setattr(bench, "import_module", lambda name: SimpleNamespace(run=run))
+    return given
+
+
+def test_all_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = use(monkeypatch, [Row("replay", "p50", 20.0, "ms", at_most=90, is_timing=True)])
+    path = tmp_path / "results" / "result.json"
+    assert bench.main(["replay", "--model", "folder", "--set", "minConfidence=0", "--json", str(path)]) == 0
+    assert given == [Options(files=(), model="folder", completion={"minConfidence": 0})]
+    printed = capsys.readouterr().out
+    assert "\nmachine: 2 cores, a processor" in printed
+    assert printed.count("times measured now are not valid") == 2
+    result = json.loads(path.read_text())
+    assert (result["is_calm"], result["rows"][0]["value"], result["problems"]) == (False, 20.0, [])
+
+
+def test_a_broken_bound_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    use(monkeypatch, [Row("cursors", "repeat", 1, "items", at_most=0)])
+    assert bench.main(["cursors", "--quick"]) == 1
+    assert "not kept: cursors, repeat ≤ 0 items" in capsys.readouterr().out
+
+
+def test_all_parts_run_and_a_failed_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = []
+
+    def module(name: str) -> SimpleNamespace:
+        def run(options: Options) -> list[Row]:
+            ran.append(name.rpartition(".")[2])
+            if "replay" in name:
+                raise BenchError("the server died")
+            return []
+
+        return SimpleNamespace(run=run)
+
+    monkeypatch.setattr(bench, "import_module", module)
+    monkeypatch.setenv("QUICK", "1")
+    assert bench.main([]) == 1
+    assert ran == list(bench.PARTS)
+    assert "failed: replay: the server died" in capsys.readouterr().out
+
+
+def test_a_package_that_cannot_be_fetched_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(monkeypatch, [])
+    monkeypatch.setattr(bench, "fetch_all", lambda: ({}, [f"{HELD_OUT[0]}: not fetched: no network"]))
+    assert bench.main(["healing"]) == 1
+    assert "failed: tweepy 4.17.0: not fetched: no network" in capsys.readouterr().out
+
+
+def test_without_held_out_files_every_part_says_so() -> None:
+    for part in bench.PARTS:
+        rows, problems = bench.measured(part, bench.import_module(f"tests.bench.{part}").run, Options(files=()))
+        assert not rows
+        assert len(problems) == 1 and "fetched" in problems[0]
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("minConfidence=0.5", ("minConfidence", 0.5)),
+    ("multiline=never", ("multiline", "never")),
+    ("enabled=true", ("enabled", True)),
+])  # fmt: skip
+def test_settings_are_read_as_json(text: str, expected: tuple[str, object]) -> None:
+    assert bench.setting(text) == expected
+
+
+def test_a_folder_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint").mkdir()
+    assert bench.model("checkpoint") == str(tmp_path.resolve() / "checkpoint")
+    assert bench.model("default") == "default"
+
+
+@pytest.mark.parametrize("arguments", [["other"], ["--set", "x"], ["--count", "many"]])
+def test_wrong_usage_is_told(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(arguments)
+
+
+def test_the_machine_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(machine, "_LOOK_S", 0.01)
+    seen = machine.look()
+    assert seen.n_cores >= 1 and seen.cpu
+    assert children_mb(os.getpid()) in (None, 0.0)
