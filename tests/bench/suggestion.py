@@ -1,0 +1,35 @@
+"""What the server offered, as a client applies it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.client import offset_at
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """`text` in place of the characters from `start` to `end`, offsets in the document."""
+
+    text: str
+    start: int
+    end: int
+    command: Mapping[str, Any] | None = None
+
+    def applied_to(self, document: str) -> str:
+        return document[: self.start] + self.text + document[self.end :]
+
+
+def items_of(answer: Any, document: str) -> list[Item]:
+    """The items of an answer to `textDocument/inlineCompletion`."""
+    listed = answer.get("items", []) if isinstance(answer, Mapping) else answer or []
+    return [_item(each, document) for each in listed]
+
+
+def _item(each: Mapping[str, Any], document: str) -> Item:
+    span = each["range"]
+    return Item(
+        each["insertText"], offset_at(document, span["start"]), offset_at(document, span["end"]), each.get("command")
+    )
