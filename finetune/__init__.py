@@ -1,0 +1,1 @@
+"""Adapts the base model to one repository."""

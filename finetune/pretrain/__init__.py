@@ -1,0 +1,1 @@
+"""Makes a base model: corpus, samples, training."""
