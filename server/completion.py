@@ -171,8 +171,17 @@ def _generations(
     arguments = (model.completion_cache, place.prompt, model.tokenizer, model.token_index)
     stop = stop_rule(place.cursor, multiline=place.multiline)
     max_new_tokens = settings.completion.max_new_tokens
+    # On a blank line something is to be written; a weak model is quick to end the text there instead.
+    must_begin = place.cursor.is_blank_line
     if request.trigger == "automatic":
-        once = generate(*arguments, stop=stop, max_new_tokens=max_new_tokens, deadline=deadline, cancelled=cancelled)
+        once = generate(
+            *arguments,
+            stop=stop,
+            max_new_tokens=max_new_tokens,
+            deadline=deadline,
+            cancelled=cancelled,
+            must_begin=must_begin,
+        )
         return [once]
     return alternatives(
         *arguments,
@@ -181,6 +190,7 @@ def _generations(
         max_new_tokens=max_new_tokens,
         deadline=deadline,
         cancelled=cancelled,
+        must_begin=must_begin,
     )
 
 

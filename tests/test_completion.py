@@ -22,10 +22,11 @@ from tests.marks import split_at_cursor
 ALL = CompletionSettings(min_confidence=0.0, deadline_ms=60_000)
 
 
-def writer(script: str, doubt: float = 20.0, second: str = "") -> LoadedModel:
+def writer(script: str, doubt: float = 20.0, second: str = "", leaves_blank: bool = False) -> LoadedModel:
     """A model of single characters that goes on as `script` wherever the text ends like a part of it.
 
-    With `second`, the character after the longest match is followed in likelihood by that one.
+    With `second`, the character after the longest match is followed in likelihood by that one. One that
+    `leaves_blank` would rather end a line that has not begun.
     """
     tokenizer = FakeTokenizer(list(string.printable))
 
@@ -34,6 +35,8 @@ def writer(script: str, doubt: float = 20.0, second: str = "") -> LoadedModel:
         tail = max((n for n in range(len(script)) if text.endswith(script[:n])), default=0)
         logits = np.zeros(tokenizer.vocab_size, dtype=np.float32)
         logits[tokenizer.id_of(script[tail])] = doubt
+        if leaves_blank and text.endswith("\n"):
+            logits[tokenizer.id_of("\n")] += 2 * doubt
         if second:
             logits[tokenizer.id_of(second)] += doubt / 2
         return logits
@@ -170,3 +173,13 @@ def test_the_verdicts_name_the_filter_that_held_a_text_back() -> None:
     outcome = ask("x = [<|>]\n", writer("x = [)]\n"))
     assert outcome.suggestions == () and outcome.verdicts[-1].action == "rejected"
     assert outcome.verdicts[-1].filter in outcome.ended
+
+
+@pytest.mark.parametrize("trigger", ["automatic", "invoked"])
+def test_on_a_blank_line_something_is_written(trigger: str) -> None:
+    model = writer("b = 2\n", leaves_blank=True)
+    assert texts(ask("a = 1\n<|>\nc = 3\n", model, trigger=trigger))[0] == "b = 2"
+
+
+def test_a_line_that_may_end_ends() -> None:
+    assert texts(ask("a = 1<|>\nc = 3\n", writer("a = 1\n"))) == []

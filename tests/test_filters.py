@@ -239,9 +239,10 @@ def test_text_after_the_cursor_is_not_said_again(document: str, generated: str, 
     assert left_by(following_text, document, generated) == left
 
 
-def test_several_lines_stop_before_the_line_below() -> None:
-    document = "a = 1\n<|>\nc = 3\n"
-    assert left_by(following_text, document, "b = 2\nc = 3", multiline=True) == "b = 2"
+@pytest.mark.parametrize("last", ["c = compute(3)", "c = compute("])
+def test_several_lines_stop_before_the_line_below(last: str) -> None:
+    document = "a = 1\n<|>\nc = compute(3)\n"
+    assert left_by(following_text, document, f"b = 2\n{last}", multiline=True) == "b = 2"
 
 
 @pytest.mark.parametrize(
@@ -371,6 +372,9 @@ def test_several_lines_keep_to_their_levels(generated: str, left: str) -> None:
         ("f(\n    a,\n    <|>", "b]", "b"),
         ('x = """\n<|>\n"""\n', "what ever )", "what ever )"),
         ("# <|>", "what ever )", "what ever )"),
+        ('def f():\n    <|>\n    More of it.\n    """\n', '"""Text.', '"""Text.'),
+        ("for x in y:\n    if x:\n        <|>\n", "break", "break"),
+        ("if x:\n    <|>\n", "break", None),
         ("x = 'a<|>", "b'", "b'"),
         ("x = (1 +\ny = <|>\n", "2", "2"),  # broken before, and no worse
         ("x = 1\n\n\ndef f() x:\n    pass\n\n\ny = <|>\n", "= 2", None),

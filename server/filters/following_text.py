@@ -31,7 +31,8 @@ def following_text(candidate: Candidate) -> Candidate | Rejection:
     if below and _repeats_next(cursor, lines[0].strip(), whole[0].strip(), below[0].strip()):
         return Rejection("the next line says the same")
     for number, line in enumerate(whole):
-        if line.strip() and _stands_below(line, below):
+        is_begun = number > 0 and number == len(whole) - 1 and _begins(line, below)
+        if line.strip() and (is_begun or _stands_below(line, below)):
             if not number:
                 return Rejection("a line below says the same")
             return candidate.cut(len("\n".join(lines[:number]).rstrip()))
@@ -72,6 +73,11 @@ def _stands_below(line: str, below: list[str]) -> bool:
         if other.rstrip() == line.rstrip():
             return True
     return False
+
+
+def _begins(line: str, below: list[str]) -> bool:
+    """Whether the last of several lines is a long enough beginning of the next line below."""
+    return len(line.strip()) >= _LONG_TAIL and below[:1] != [] and below[0].startswith(line.rstrip())
 
 
 def _lines_below(cursor: Cursor) -> Iterator[str]:

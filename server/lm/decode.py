@@ -21,6 +21,8 @@ from server.lm.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length", "deadline", "cancelled"]
 
+N_BLANK_STARTS = 16  # so many of the likeliest tokens may be line breaks with different indentation
+
 # Text after the cursor -> how many of its characters to keep, when it has reached its end; None to go on.
 StopRule = Callable[[str], int | None]
 
@@ -65,16 +67,19 @@ def generate(
     max_new_tokens: int,
     deadline: float | None = None,
     cancelled: Callable[[], bool] = never,
+    must_begin: bool = False,
     mixer: Mixer | None = None,
     proposer: Proposer | None = None,
 ) -> Generation:
     """The most likely text after the cursor, token by token, until `stop`, end of text, or a limit.
 
     `deadline` is in seconds of `time.monotonic`. At a limit, what was written until then is the answer. Bytes that are
-    no UTF-8 end the text before them. ValueError for a prompt without ids, or longer than the model has positions.
+    no UTF-8 end the text before them. With `must_begin` the text does not begin with its end or a line break: the
+    likeliest other token comes first, at its own probability. ValueError for a prompt without ids, or longer than the
+    model has positions.
     """
     limits = Limits(max_new_tokens, deadline, cancelled)
-    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, mixer, proposer)
+    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
     found = decoder.starts(1)
     return decoder.write(found[0] if found else None)
 
@@ -90,6 +95,7 @@ def alternatives(
     max_new_tokens: int,
     deadline: float | None = None,
     cancelled: Callable[[], bool] = never,
+    must_begin: bool = False,
     mixer: Mixer | None = None,
     proposer: Proposer | None = None,
 ) -> list[Generation]:
@@ -99,7 +105,7 @@ def alternatives(
     deadline or when cancelled, but always the first.
     """
     limits = Limits(max_new_tokens, deadline, cancelled)
-    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, mixer, proposer)
+    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
     found = decoder.starts(2 * n)  # some may lead to the same text, or to none
     first = decoder.write(found[0] if found else None)
     others: dict[str, Generation] = {}
@@ -123,6 +129,7 @@ class _Decoder:
         index: TokenIndex,
         limits: Limits,
         stop: StopRule,
+        must_begin: bool,
         mixer: Mixer | None,
         proposer: Proposer | None,
     ) -> None:
@@ -134,6 +141,7 @@ class _Decoder:
         self._reader = Reader(cache, limits, tokenizer.vocab_size, never_written, mix)
         self._prompt, self._tokenizer, self._index = prompt, tokenizer, index
         self._max_new_tokens, self._stop, self._proposer = limits.max_new_tokens, stop, proposer
+        self._must_begin = must_begin
         self._n_cached = min(cache.n_common(prompt.token_ids), n_prompt - 1)  # the last is always fed
         self._prefill_ms = 0.0
 
@@ -142,9 +150,12 @@ class _Decoder:
         if self._max_new_tokens <= 0:
             return []
         began = time.perf_counter()
-        found = starts(self._reader, self._prompt, self._tokenizer, self._index, n)
+        n_more = N_BLANK_STARTS if self._must_begin else 0
+        found = starts(self._reader, self._prompt, self._tokenizer, self._index, n + n_more)
+        if self._must_begin:
+            found = [start for start in found if start.shown and not start.shown.startswith(b"\n")] or found
         self._prefill_ms = 1000 * (time.perf_counter() - began)
-        return found
+        return found[:n]
 
     def write(self, start: Start | None) -> Generation:
         """The greedy text from `start` on; an empty one for None."""

@@ -185,7 +185,7 @@ def _windows(cursor: Cursor, text: str) -> Iterator[_Window]:
     statements = [_window_at(cursor, blanks) for blanks in _levels(cursor, text)]
     small = [lines for lines in statements if len(lines.above) + len(lines.below) <= 2 * MAX_WINDOW_LINES]
     for lines in dict.fromkeys((*small, _lines_around(cursor, MAX_WINDOW_LINES))):
-        if _is_open_there(cursor, lines):
+        if _is_open_there(cursor, lines) and _has_end_of_string(cursor, text, lines):
             yield lines.around
     if cursor.language.block == "indent" and cursor.line_state.awaited and not cursor.line_state.delimiter:
         yield partial(_in_brackets, cursor)
@@ -213,6 +213,12 @@ def _in_brackets(cursor: Cursor, line: str) -> str:
     still_awaited = state_after("\n".join((line, *below)), language, cursor.line_state).awaited[:n_open]
     opening = "".join(f"_{_OPENER_OF[closer]}" if closer == ")" else _OPENER_OF[closer] for closer in awaited)
     return "\n".join((opening, *reversed(above), line, *below, still_awaited[::-1], ""))
+
+
+def _has_end_of_string(cursor: Cursor, text: str, lines: _Lines) -> bool:
+    """Whether the string of several lines that the text leaves open, if it does, can end inside the window."""
+    delimiter = state_after(_line_with(cursor, text), cursor.language, cursor.line_state).delimiter
+    return len(delimiter) != 3 or any(delimiter in line for line in lines.below)
 
 
 def _ends_entry(line: str, language: Language) -> bool:
@@ -262,7 +268,7 @@ def _starts_statement(line: str, blanks: str) -> bool:
 
 
 def _levels(cursor: Cursor, text: str) -> list[str]:
-    """Indentations of statements around the cursor: of the line itself, of the function or class around it, and none."""
+    """Indentations of statements around the cursor: of the line, of the function or class around it, and none."""
     if cursor.language.block != "indent":
         return [""]
     levels = (indentation(cursor.line_prefix + text), _innermost_scope(cursor, text), "")
