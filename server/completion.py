@@ -58,6 +58,7 @@ class Outcome:
     milliseconds: Mapping[str, float] = field(default_factory=dict)  # by stage
     verdicts: tuple[Verdict, ...] = ()  # of the filters on the first generation
     finish: str = ""  # why the first generation ended
+    is_cut_short: bool = False  # a generation, not only the first, was ended by the deadline or cancelled
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_new_tokens: int = 0
@@ -109,6 +110,7 @@ def complete(
         milliseconds=clock.stages,
         verdicts=filtered[0].verdicts,
         finish=first.finish,
+        is_cut_short=any(each.finish in ("deadline", "cancelled") for each in generations),
         n_prompt_tokens=first.n_prompt_tokens,
         n_cached_tokens=first.n_cached_tokens,
         n_new_tokens=first.n_new_tokens,
@@ -127,7 +129,8 @@ def prefill_ahead(
 def _closed_gate(request: CompletionRequest) -> str | None:
     """Why nothing is to be offered whatever the model would say; None to go on."""
     text, offset = request.document.text, request.offset
-    if request.trigger == "automatic" and text[offset : offset + 1].isidentifier():
+    following = text[offset : offset + 1]
+    if request.trigger == "automatic" and (following.isalnum() or following == "_"):
         return "the cursor stands before or inside a word"
     return None
 

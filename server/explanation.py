@@ -20,6 +20,7 @@ from server.lm.context import Document
 from server.markdown import code, hover_markdown
 from server.sentence import Sentence, one_sentence, sentence_end
 from server.settings import HoverSettings
+from server.source_file import root_of
 from server.static_analysis import StaticAnalysis
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MIN_CONFIDENCE = 0.35  # a sentence below is withheld, unless hover.generate is "always"
+# A sentence below is withheld, unless hover.generate is "always". On 700 held-out functions the shipped model's
+# sentences are at no threshold better than the function's name spelled out (chrF); above this one stood only loops.
+MIN_CONFIDENCE = 0.5
 MAX_NEW_TOKENS = 48
 GENERATION_LIMIT_S = 10.0  # for one sentence, also after whoever asked has stopped waiting
 MAX_KEPT_SENTENCES = 256
@@ -51,14 +54,14 @@ class Explainer:
     """The static analysis of one workspace, and the sentences written so far. Any thread may ask it."""
 
     def __init__(self, workspace_root: Path | None) -> None:
-        self._root = workspace_root
+        self._root = workspace_root  # for what lies in no workspace folder
         self._analysis = StaticAnalysis(workspace_root)
         self._lock = threading.Lock()
         self._sentences: OrderedDict[Hashable, Sentence] = OrderedDict()
 
     def facts_at(self, document: Document, offset: int, timeout_s: float) -> Facts | None:
         """As `facts.facts_at`: blocks for at most `timeout_s` and the parsing of the document."""
-        return facts_at(document, offset, self._root, self._analysis, timeout_s)
+        return facts_at(document, offset, root_of(document) or self._root, self._analysis, timeout_s)
 
     def warm_up(self) -> None:
         """Starts the static analysis in the background, so that the first hover need not."""
@@ -194,9 +197,7 @@ def explain(
     """
     if facts is None and end in (None, offset):
         facts = facts_at(document, offset, None)
-    around = facts_around(document, offset, offset if end is None else end)
-    facts = facts or around
-    subject = facts.subject or around.subject
+    facts, subject = asked_about(document, offset, offset if end is None else end, facts)
     sentence: Sentence | None = None
     if model is not None and subject is not None and (always or hover.generate != "never"):
         if explainer is not None:
@@ -204,3 +205,14 @@ def explain(
         else:
             sentence, _ = write_sentence(subject, model, cancelled=cancelled, deadline=deadline)
     return explanation_of(facts, sentence, always=always, subject=subject)
+
+
+def asked_about(document: Document, start: int, end: int, facts: Facts | None) -> tuple[Facts, Subject | None]:
+    """What is known of a place or a selection, and what a sentence is to be about. Parses the document.
+
+    `facts` are those of the name at the place, if there are any: where no sentence can be about it, one is about the
+    code around it.
+    """
+    around = facts_around(document, start, end)
+    facts = facts or around
+    return facts, facts.subject or around.subject

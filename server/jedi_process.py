@@ -7,11 +7,14 @@ that takes too long ends the process; the asker starts another.
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import json
 import os
+import shutil
 import sys
 import sysconfig
+import tempfile
 from typing import Any, TextIO
 
 
@@ -31,6 +34,10 @@ def serve(questions: TextIO, answers: TextIO, limit_s: float) -> None:
     from jedi import settings
 
     settings.auto_import_modules = []  # jedi would import these instead of reading them
+    if not _is_writable(settings.cache_directory):
+        # Every question would fail at the attempt to keep what was parsed.
+        settings.cache_directory = tempfile.mkdtemp(prefix="loracle-jedi-")
+        atexit.register(shutil.rmtree, settings.cache_directory, ignore_errors=True)
     for line in questions:
         # Also ends the process when it is left alone in an endless search: jedi cannot be interrupted.
         faulthandler.dump_traceback_later(limit_s, exit=True)
@@ -41,6 +48,15 @@ def serve(questions: TextIO, answers: TextIO, limit_s: float) -> None:
         faulthandler.cancel_dump_traceback_later()
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _is_writable(folder: str) -> bool:
+    """Whether files can be put in `folder`, which is made where it is missing."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def find(text: str, path: str | None, line: int, column: int, root: str, search_path: list[str]) -> Any:

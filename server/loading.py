@@ -42,6 +42,8 @@ def load_chosen(choice: ModelChoice) -> LoadedModel:
     model = load_model(choice.model, choice.engine, threads=choice.threads)  # type: ignore[arg-type]
     try:
         _rehearse(model)
+    except UserError:  # the model loads, but can answer nothing
+        raise
     except Exception:  # the same will happen to a request, and be logged with it
         logger.exception("the first completion failed")
     return model
@@ -72,11 +74,13 @@ class ModelLoader:
     def choose(self, choice: ModelChoice) -> asyncio.Task[None] | None:
         """Makes `choice` the wanted model. The task that ends when it serves or has failed, None if there is no need.
 
-        There is one such task at a time: a choice made while another is loaded joins it.
+        There is one such task at a time: a choice made while another is loaded joins it. A choice that has failed is
+        tried again, for its cause may be mended.
         """
         self._wanted = choice
-        if choice == self._tried or (self._task is not None and not self._task.done()):
+        if (self._task is not None and not self._task.done()) or (choice == self._tried and self.problem is None):
             return None
+        self._tried = None
         self._task = asyncio.create_task(self._load_wanted())
         return self._task
 

@@ -39,8 +39,8 @@ def follow_static_analysis(
 
     None when it is unknown or took longer than `timeout_s`.
     """
-    location = location_of(document, workspace_root)
-    answer = analysis.find(location, document.text, offset)
+    location = location_of(document)
+    answer = analysis.find(location, document.text, offset, workspace_root)
     if answer is None:
         return None
     try:
@@ -63,7 +63,7 @@ def follow_static_analysis(
 def follow_import(file: SourceFile, binding: Binding, document: Document, workspace_root: Path | None) -> Target | None:
     """What an import from a relative path brings into a script; None for packages and what is not found."""
     module, name = javascript_names.imported_from(file.tree, binding)
-    location = location_of(document, workspace_root)
+    location = location_of(document)
     if location is None or not module.startswith("."):
         return None
     path = _script(location.parent.joinpath(*PurePosixPath(module).parts).resolve())

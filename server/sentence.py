@@ -19,6 +19,7 @@ ABBREVIATIONS = frozenset(
 STOP = re.compile(r"[.!?](?=\s|$)")
 OPENING = re.compile(r"^(?:```\w*|\"\"\"|'''|//+|/\*+|#+|[*>\-]+|\s)+")
 CODE_FENCE = re.compile(r"```.*", re.DOTALL)
+STAMMER = re.compile(r"(\S{2,12}?)\1{2,}")
 BLANKS = re.compile(r"\s+")
 WORD = re.compile(r"[^\W\d_]+")
 PART_OF_NAME = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+")
@@ -71,7 +72,9 @@ def one_sentence(generated: str, *, mean_logprob: float, finished: bool, name: s
     end = sentence_end(text + " ")
     finished = finished or (end is not None and text[end - 1 : end] in set(".!?"))
     text = BLANKS.sub(" ", text if end is None else text[:end]).strip()
-    words, looped = without_repetition(text.split())
+    text, stammers = _without_stammer(text)
+    words, repeats = without_repetition(text.split())
+    looped = stammers or repeats
     if not finished or looped:
         while len(words) > 1 and words[-1].lower().strip(",;:") in DANGLING:
             words.pop()
@@ -80,6 +83,12 @@ def one_sentence(generated: str, *, mean_logprob: float, finished: bool, name: s
         return None
     text = text if text[-1] in ".!?" else text + "."
     return Sentence(_capitalised(text), _confidence(text, mean_logprob, finished, looped, name, source))
+
+
+def _without_stammer(text: str) -> tuple[str, bool]:
+    """`text` with a piece of a word that stands three times in a row or more kept once, and whether there was one."""
+    shortened = STAMMER.sub(r"\1", text)
+    return shortened, shortened != text
 
 
 def without_repetition(words: list[str]) -> tuple[list[str], bool]:

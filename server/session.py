@@ -14,13 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from server.explaining import Explaining
 from server.figures import Figures
 from server.loading import Load, ModelChoice, ModelLoader, load_chosen
-from server.repository.secrets import is_secret_path
+from server.repository.barred import is_barred_path
 from server.scheduler import Job, Scheduler, Urgency
 from server.settings import Settings
 from server.suggestion_cache import Offer, SuggestionCache
@@ -107,6 +106,9 @@ class Session:
             self.figures.n_cancelled += 1
             self.last_end = "the editor cancelled the request"
             raise
+        except Exception:
+            self.last_end = "it failed; the log of the server says why"
+            raise
         finally:
             if self._turns.get(uri) is turn:
                 del self._turns[uri]
@@ -161,7 +163,7 @@ class Session:
             self.figures.n_cached_tokens += outcome.n_cached_tokens
         self.figures.latencies_ms.append(1000 * (time.monotonic() - question.asked_at))
         offers = tuple(self._offer(suggestion) for suggestion in outcome.suggestions[:n_wanted])
-        if offers or outcome.finish not in ("deadline", "cancelled"):
+        if not outcome.is_cut_short:  # with more time the same question gets more
             self._cache.store(document.uri, document.text, question.offset, key, offers, invoked=question.invoked)
         return offers
 
@@ -261,18 +263,6 @@ def barred(question: Question, settings: Settings) -> str | None:
     if is_barred_path(question.document.path, settings.exclude):
         return "the file is excluded, or one that holds secrets by its name"
     return None
-
-
-def is_barred_path(path: str, globs: Iterable[str]) -> bool:
-    """Whether a file must stay out of the model: excluded by a glob, or a place for keys and passwords."""
-    return is_secret_path(path) or any(_matches(path, glob) for glob in globs)
-
-
-def _matches(path: str, glob: str) -> bool:
-    """Whether a glob means the path, its name, or a folder that it lies in; `*` and `**` both cross folders."""
-    folder = f"{glob.rstrip('/')}/*"
-    wanted = (glob, folder, f"*/{glob}", f"*/{folder}", glob.removeprefix("**/"), folder.removeprefix("**/"))
-    return any(fnmatchcase(path, pattern) for pattern in wanted)
 
 
 def _completion(

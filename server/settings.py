@@ -39,7 +39,7 @@ class CompletionSettings:
     multiline: Literal["auto", "never", "always"] = _setting(
         "auto", "Several lines at once; `auto`: where a block is open and empty."
     )
-    min_confidence: float = _setting(0.3, "Completions less sure than this are withheld; 0 shows everything.", 0, 1)
+    min_confidence: float = _setting(0.25, "Completions less sure than this are withheld; 0 shows everything.", 0, 1)
     candidates: int = _setting(3, "Number of alternatives when a key asks for them.", 1, 10)
 
 
@@ -61,7 +61,7 @@ class Settings:
     model: str = _setting(
         "default", "`default` (the one that comes along), a folder, or a name in the local hub cache."
     )
-    adapter: str = _setting("auto", "`auto`, `off`, or the folder of an adapter.")
+    adapter: str = _setting("auto", "`auto`, `off`, or the folder of an adapter; this release serves none yet.")
     engine: Literal["auto", "onnx", "torch"] = _setting("auto", "What runs the model; `torch` is the slow reference.")
     threads: int | None = _setting(None, "Threads for the model; null: one less than there are cores.", 1, 256)
     exclude: tuple[str, ...] = _setting((), "Globs of files that are never completed, read or learned from.")
@@ -103,6 +103,8 @@ def read_settings(layers: Sequence[Layer]) -> tuple[Settings, tuple[str, ...]]:
     for layer in layers:
         allowed = REPOSITORY_SETTINGS if layer.from_repository else None
         settings = _Reader(layer.source, problems, allowed).read(settings, layer.values)
+    if settings.adapter not in ("auto", "off"):
+        problems.append(f"{SECTION}.adapter is {_shown(settings.adapter)}, but this release serves no adapters yet")
     return settings, tuple(problems)
 
 
@@ -203,7 +205,9 @@ def _checked(value: object, kind: Any, low: float | None, high: float | None) ->
     if kind == tuple[str, ...]:
         valid = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
         return valid, tuple(value) if isinstance(value, (list, tuple)) else ()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False, value
+    if isinstance(value, float) and not math.isfinite(value):
         return False, value
     whole = kind is not float
     # Some editors know only one kind of number and send 30.0.
@@ -224,7 +228,10 @@ def _expected(kind: Any, low: float | None, high: float | None) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except ValueError:  # Python writes no whole number of more than a few thousand digits
+        return "a value that is too long to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

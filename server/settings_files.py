@@ -43,7 +43,7 @@ def _toml(path: Path, problems: list[str]) -> Mapping[str, Any]:
         return {}
     except OSError as error:
         problems.append(f"{path} cannot be read ({error.strerror or error}); its settings are not used")
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or a number of thousands of digits
         problems.append(f"{path} is not valid TOML ({error}); its settings are not used")
     return {}
 

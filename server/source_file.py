@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from server.lm.context import Document
 from server.lm.definitions import Definition, definitions
@@ -16,6 +17,7 @@ from server.lm.syntax import SyntaxTree, parse
 
 MAX_FILE_BYTES = 1_000_000  # of a file that is read from disk
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
+WINDOWS_DRIVE = re.compile(r"/[A-Za-z]:")
 LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
 
 
@@ -53,12 +55,27 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def location_of(document: Document, workspace_root: Path | None) -> Path | None:
-    """Where a document lies on disk; None for one that was never saved."""
-    if not document.uri.startswith("file:"):
+def location_of(document: Document) -> Path | None:
+    """Where a document lies on disk, by its uri; None for one that was never saved."""
+    try:
+        parts = urlsplit(document.uri)
+    except ValueError:
         return None
-    path = Path(document.path)
-    return path if path.is_absolute() or workspace_root is None else workspace_root / path
+    if parts.scheme != "file" or not parts.path:
+        return None
+    path = unquote(parts.path)
+    if parts.netloc:
+        path = f"//{parts.netloc}{path}"
+    return Path(path[1:] if WINDOWS_DRIVE.match(path) else path)
+
+
+def root_of(document: Document) -> Path | None:
+    """The workspace folder that the path of a document is relative to; None for one that lies in none."""
+    location, inner = location_of(document), PurePosixPath(document.path)
+    n_parts = len(inner.parts)
+    if location is None or not 0 < n_parts < len(location.parts) or location.parts[-n_parts:] != inner.parts:
+        return None
+    return location.parents[n_parts - 1]
 
 
 def shown_path(path: Path, workspace_root: Path | None) -> str:

@@ -60,13 +60,16 @@ class StaticAnalysis:
         self._n_failed_starts = 0
         self._closed = False
 
-    def find(self, path: Path | None, text: str, offset: int) -> Future[Reference | None] | None:
+    def find(
+        self, path: Path | None, text: str, offset: int, root: Path | None = None
+    ) -> Future[Reference | None] | None:
         """The coming answer for the name at `offset`; the same question joins the same answer.
 
+        `root` is the workspace folder of the file, where that is another than the first.
         A late answer is kept for the next time. A question that still waits behind another is dropped for a newer
         one. None where nothing will come: closed, jedi is missing, or the text is too long.
         """
-        key = (path, hash(text), offset)
+        key = (path, hash(text), offset, root)
         with self._lock:
             if self._closed or self._n_failed_starts >= MAX_FAILED_STARTS or len(text) > MAX_ANALYSED_CHARACTERS:
                 return None
@@ -76,7 +79,7 @@ class StaticAnalysis:
                 return kept
             for waiting in self._answers.values():
                 waiting.cancel()
-            answer = self._answers[key] = self._executor.submit(self._ask, path, text, offset)
+            answer = self._answers[key] = self._executor.submit(self._ask, path, text, offset, root)
             while len(self._answers) > MAX_KEPT_ANSWERS:
                 self._answers.popitem(last=False)
             return answer
@@ -97,12 +100,12 @@ class StaticAnalysis:
         if process is not None:
             _dispose(process)
 
-    def _ask(self, path: Path | None, text: str, offset: int) -> Reference | None:
+    def _ask(self, path: Path | None, text: str, offset: int, root: Path | None) -> Reference | None:
         """One question to the process and its answer; runs in the executor's thread alone."""
         process = self._running_process()
         if process is None or process.stdin is None or process.stdout is None:
             return None
-        root = self._root_of(path)
+        root = self._root_of(path, root)
         line, column = line_and_column(text, offset)
         question = {
             "text": text,
@@ -125,11 +128,12 @@ class StaticAnalysis:
             self._n_failed_starts = 0
         return _reference(json.loads(reply))
 
-    def _root_of(self, path: Path | None) -> Path:
+    def _root_of(self, path: Path | None, root: Path | None) -> Path:
         """Where the modules of a file are looked up first: the workspace, or for a file outside of it, its folder."""
-        if path is not None and (self._root is None or not path.is_relative_to(self._root)):
+        root = root or self._root
+        if path is not None and (root is None or not path.is_relative_to(root)):
             return path.parent
-        return self._root or Path.home()
+        return root or Path.home()
 
     def _running_process(self) -> subprocess.Popen[str] | None:
         with self._lock:

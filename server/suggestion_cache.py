@@ -93,7 +93,6 @@ def _typed_along(entry: _Entry, offer: Offer, text: str, offset: int) -> Offer |
     was = offer.suggestion
     n_typed = offset - was.start
     typed = was.text[: max(n_typed, 0)]
-    n_replaced = was.end - entry.offset  # characters behind the cursor that the offer overwrites
     n_closed = (len(text) - offset) - (len(entry.text) - entry.offset)
     # The cheap tests come first: the texts are compared only if their lengths fit.
     if n_typed >= len(was.text) or not 0 <= n_closed <= len(typed):
@@ -105,13 +104,13 @@ def _typed_along(entry: _Entry, offer: Offer, text: str, offset: int) -> Offer |
     rest = was.text[n_typed:]
     closers = text[offset : offset + n_closed]
     if not closers:
-        return _moved(offer, rest, offset, offset + n_replaced)
+        return _moved(offer, rest, offset, offset)
     if closers != _closers_behind(typed, n_closed):
         return None
-    if rest.endswith(closers) and n_replaced == 0:
+    if rest.endswith(closers):
         kept = rest[: -len(closers)]
         return _moved(offer, kept, offset, offset) if kept else None
-    return _moved(offer, rest, offset, offset + n_closed + n_replaced) if _holds(rest, closers) else None
+    return _moved(offer, rest, offset, offset + n_closed) if _holds(rest, closers) else None
 
 
 def _moved(offer: Offer, text: str, start: int, end: int) -> Offer:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from server.lm.errors import UserError
 from server.places import Place, offset_of, open_document, place_of
+from server.repository.barred import is_barred_path
 from server.settings import Layer, Settings, read_settings
 from server.settings_files import file_layers
 
@@ -29,7 +30,6 @@ EXPLANATION_LIMIT_S = 30.0
 def print_completion(place: Place, command_line: Mapping[str, Any], *, as_json: bool) -> None:
     """Prints the text that would be offered at `place`; on stderr, why there is none."""
     from server import completion
-    from server.session import is_barred_path
 
     document, root = open_document(place.file)
     request = completion.CompletionRequest(document, offset_of(document.text, place))
@@ -66,19 +66,20 @@ def print_explanation(place: Place, command_line: Mapping[str, Any], *, as_json:
     Without a model the facts are printed all the same, before the UserError that says why.
     """
     from server.explanation import Explainer, explain
-    from server.session import is_barred_path
 
     document, root = open_document(place.file)
     offset = offset_of(document.text, place)
     settings = chosen_settings([root], command_line).for_language(document.language.id)
-    model, problem = None, None
-    if settings.hover.generate != "never" and not is_barred_path(document.path, settings.exclude):
-        try:
-            model = chosen_model(settings)
-        except UserError as error:
-            problem = error
     explainer = Explainer(root)
+    model, problem = None, None
     try:
+        facts = explainer.facts_at(document, offset, EXPLANATION_LIMIT_S)
+        paths = [document.path, *([facts.subject.path] if facts is not None and facts.subject is not None else [])]
+        if settings.hover.generate != "never" and not any(is_barred_path(path, settings.exclude) for path in paths):
+            try:
+                model = chosen_model(settings)
+            except UserError as error:
+                problem = error
         explanation = explain(
             document,
             offset,
@@ -88,7 +89,7 @@ def print_explanation(place: Place, command_line: Mapping[str, Any], *, as_json:
             deadline=time.monotonic() + EXPLANATION_LIMIT_S,
             always=settings.hover.generate == "always",
             explainer=explainer,
-            facts=explainer.facts_at(document, offset, EXPLANATION_LIMIT_S),
+            facts=facts,
         )
     finally:
         explainer.close()

@@ -177,16 +177,6 @@ def test_fingerprint_covers_configuration_weights_and_tokenizer(make_checkpoint:
     assert len(seen) == 4
 
 
-def test_folder_comes_before_hub_name(
-    make_checkpoint: Callable[..., Path], user_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = make_checkpoint("gpt2")
-    in_hub_cache(user_directory, "gpt2")
-    assert resolve_model(str(folder)) == folder
-    monkeypatch.chdir(folder.parent)
-    assert resolve_model("gpt2") == folder
-
-
 def test_home_folder_is_understood(user_directory: Path) -> None:
     (user_directory / "models").mkdir()
     assert resolve_model("~/models") == user_directory / "models"
@@ -240,6 +230,38 @@ def test_unknown_name_says_how_to_download_it(name: str, user_directory: Path) -
 def test_what_cannot_be_a_hub_name_is_called_a_missing_folder(name: str) -> None:
     with pytest.raises(CheckpointError, match="no folder"):
         resolve_model(name)
+
+
+def test_a_bare_name_means_the_hub_whatever_lies_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_directory: Path
+) -> None:
+    for folder in ("gpt2", "org/name", "two words"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"gpt2 is not in the hub cache .*; for the folder, name \./gpt2"):
+        resolve_model("gpt2")
+    snapshot = in_hub_cache(user_directory, "gpt2")
+    assert resolve_model("gpt2") == snapshot
+    for name in ("./gpt2", "gpt2/", str(tmp_path / "gpt2")):
+        assert resolve_model(name) == tmp_path / "gpt2"
+    for name in ("org/name", "two words"):
+        assert resolve_model(name) == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["~no-such-user-here/model", "/" + 5000 * "x", 5000 * "x/"])
+def test_a_name_that_the_system_refuses_is_a_problem_in_words(name: str) -> None:
+    with pytest.raises(CheckpointError, match="cannot be looked for") as caught:
+        resolve_model(name)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_folder_that_may_not_be_looked_at_is_a_problem_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(CheckpointError, match=r"'/secret/model' cannot be looked for \(Permission denied\)"):
+        resolve_model("/secret/model")
 
 
 def test_default_is_the_model_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from fakes import FakeEngine, FakeTokenizer
 
 from server.completion import CompletionRequest, Outcome, complete, prefill_ahead
 from server.lm.context import Document
+from server.lm.decode import Generation, alternatives
 from server.lm.engine import Logits, PrefixCache
 from server.lm.healing import TokenIndex
 from server.lm.languages import language_for
@@ -129,7 +130,7 @@ def test_unsure_text_is_withheld_unless_somebody_asked() -> None:
     assert texts(ask("total = <|>\n", unsure, settings, trigger="invoked"))[0] == "price"
 
 
-@pytest.mark.parametrize("marked", ["to<|>tal = 1\n", "<|>total = 1\n", "x = <|>y\n"])
+@pytest.mark.parametrize("marked", ["to<|>tal = 1\n", "<|>total = 1\n", "x = <|>y\n", "x = a<|>1\n", "x = <|>_y\n"])
 def test_before_a_word_nothing_is_offered_by_itself(marked: str) -> None:
     outcome = ask(marked, writer("total = price\n"))
     assert outcome.suggestions == () and "word" in outcome.ended and outcome.n_prompt_tokens == 0
@@ -156,6 +157,20 @@ def test_a_deadline_that_has_passed_gives_nothing_and_says_so() -> None:
         CompletionRequest(text, offset), writer("total = price\n"), Settings(completion=ALL), deadline=0.0
     )
     assert outcome.suggestions == () and "deadline" in outcome.ended
+    assert outcome.is_cut_short
+
+
+def test_an_answer_is_cut_short_when_one_of_its_alternatives_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = writer("total = price\n", second="q")
+    assert not ask("total = <|>\n", model, trigger="invoked").is_cut_short
+
+    def cut(*arguments: object, **options: object) -> list[Generation]:
+        first, *others = alternatives(*arguments, **options)  # type: ignore[arg-type]
+        return [first, *(replace(other, finish="deadline") for other in others)]
+
+    monkeypatch.setattr("server.completion.alternatives", cut)
+    outcome = ask("total = <|>\n", model, trigger="invoked")
+    assert outcome.finish == "stop" and outcome.is_cut_short
 
 
 def test_a_line_that_is_too_long_gets_nothing() -> None:

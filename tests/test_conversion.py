@@ -155,6 +155,29 @@ def test_what_a_killed_conversion_left_is_removed(tiny_checkpoint: Path, graphs:
     assert {entry.name for entry in graphs.iterdir()} == {"partial-running", graph.parent.name}
 
 
+def test_what_another_process_removes_meanwhile_is_passed_over(
+    tiny_checkpoint: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (graphs / "partial-killed").mkdir(parents=True)
+    os.utime(graphs / "partial-killed", (1e9, 1e9))
+    real = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / "gone", *real(folder)]))
+    graph = convert(tiny_checkpoint)
+    assert graph.is_file()
+    assert list(real(graphs)) == [graph.parent]
+
+
+def test_a_folder_that_cannot_be_pruned_serves(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, n_built: Callable[[], int]
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert convert(tiny_checkpoint).is_file()
+    assert n_built() == 1
+
+
 def test_serving_needs_no_torch(tiny_checkpoint: Path) -> None:
     program = (
         "import sys; from server.lm.model import load_model; load_model(sys.argv[1], threads=1); "

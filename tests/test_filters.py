@@ -232,6 +232,8 @@ def test_brackets_mean_nothing_in_plain_text() -> None:
         ("    if a:\n        <|>\n    if b:\n        return False\n", "return False", "return False"),  # another block
         ("    <|>\n    def f(self): ...\n        pass\n    @property\n", "@property", "@property"),
         ("    <|>\nreturn None\n", "return None", None),
+        ("x: int | None =<|> None\n", " None,", None),  # holds the rest of the line
+        ("f(<|>value)\n", "first, value) + last", "first,"),
         ("x = 'a'\n<|>", "x = 'b'", "x = 'b'"),
     ],
 )
@@ -373,6 +375,8 @@ def test_several_lines_keep_to_their_levels(generated: str, left: str) -> None:
         ('x = """\n<|>\n"""\n', "what ever )", "what ever )"),
         ("# <|>", "what ever )", "what ever )"),
         ('def f():\n    <|>\n    More of it.\n    """\n', '"""Text.', '"""Text.'),
+        ("@cache\ndef f():\n    <|>\n", '"""Text.', None),  # of several lines, and nothing ends it
+        ('def f():\n    """<|>\n', "Text.", "Text."),  # opened by the user
         ("for x in y:\n    if x:\n        <|>\n", "break", "break"),
         ("if x:\n    <|>\n", "break", None),
         ("x = 'a<|>", "b'", "b'"),

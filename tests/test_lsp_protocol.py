@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,82 @@ async def test_a_change_makes_the_request_before_it_empty(client: Client, gate: 
     assert (await within(50, client.reply(request)))["result"] == {"items": []}
 
 
+def folder(path: Path) -> dict[str, str]:
+    return {"uri": path.as_uri(), "name": path.name}
+
+
+@pytest_asyncio.fixture
+async def two_folders(gate: Gate, tmp_path: Path) -> AsyncIterator[Client]:
+    """A client with the workspace folders `one` and `two`, of which `lib` is alike in name alone."""
+    for name in ("one", "two", "three"):
+        (tmp_path / name / "lib").mkdir(parents=True)
+        (tmp_path / name / "lib" / "a.ts").write_text(f"export function in_{name}() {{}}\n", encoding="utf-8")
+    result = Client(Server(ServeOptions(), lambda choice: model(gate)))
+    folders = [folder(tmp_path / "one"), folder(tmp_path / "two")]
+    await result.initialize(
+        workspaceFolders=folders,
+        initializationOptions=SETTINGS | {"exclude": ["/private/**"], "hover.deadlineMs": 9_000},
+    )
+    yield result
+    result.server.session.close()
+    assert result.server.session.join(WAIT_S)
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+async def test_a_hover_reads_the_files_of_its_own_workspace_folder(
+    two_folders: Client, tmp_path: Path, name: str
+) -> None:
+    uri = (tmp_path / name / "main.ts").as_uri()
+    text = f"import {{ in_{name} }} from './lib/a';\nin_{name}();\n"
+    document = {"uri": uri, "languageId": "typescript", "version": 1, "text": text}
+    two_folders.notify("textDocument/didOpen", {"textDocument": document})
+    place = {"textDocument": {"uri": uri}, "position": {"line": 1, "character": 1}}
+    value = (await two_folders.call("textDocument/hover", place))["result"]["contents"]["value"]
+    assert f"function in_{name}()" in value and "`lib/a.ts:1`" in value
+
+
+async def explained(client: Client, path: Path) -> str:
+    target = {"uri": path.as_uri(), "position": {"line": 0, "character": 18}}
+    answer = await client.call("workspace/executeCommand", {"command": "loracle.explain", "arguments": [target]})
+    return str(answer["result"]["markdown"])
+
+
+async def test_unopened_files_are_read_in_the_workspace_alone_as_it_is_now(two_folders: Client, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name / "lib" / "a.ts" for name in ("one", "two", "three"))
+    assert "in_one" in await explained(two_folders, first)
+    assert await explained(two_folders, third) == ""
+    event = {"added": [folder(tmp_path / "three")], "removed": [folder(tmp_path / "one")]}
+    two_folders.notify("workspace/didChangeWorkspaceFolders", {"event": event})
+    assert await explained(two_folders, first) == ""
+    assert "in_three" in await explained(two_folders, third)
+    assert two_folders.server.session.explaining.workspace_roots == (tmp_path / "two", tmp_path / "three")
+
+
+async def test_unopened_files_that_are_barred_are_not_read(two_folders: Client, tmp_path: Path) -> None:
+    (tmp_path / "two" / "private").mkdir()
+    barred = [tmp_path / "two" / "private" / "a.ts", tmp_path / "two" / ".env", tmp_path / "two" / "link.ts"]
+    for path in barred[:2]:
+        path.write_text("export function a() {}\n", encoding="utf-8")
+    barred[2].symlink_to(barred[0])
+    for path in barred:
+        assert await explained(two_folders, path) == ""
+
+
+async def test_a_hover_in_a_barred_file_never_reaches_the_model(
+    two_folders: Client, tmp_path: Path, gate: Gate
+) -> None:
+    await two_folders.idle()
+    for path in (tmp_path / "two" / "private" / "a.py", tmp_path / "two" / ".env"):
+        document = {"uri": path.as_uri(), "languageId": "python", "version": 1, "text": RETURN}
+        two_folders.notify("textDocument/didOpen", {"textDocument": document})
+        n_passed = gate.n_passed
+        place = {"textDocument": {"uri": path.as_uri()}, "position": {"line": 0, "character": 5}}
+        answer = await two_folders.call("textDocument/hover", place)
+        assert "def add" in answer["result"]["contents"]["value"]
+        assert "second" in await explained(two_folders, path)
+        assert gate.n_passed == n_passed
+
+
 async def test_opening_a_document_again_makes_a_request_about_it_empty(client: Client, gate: Gate) -> None:
     await client.open()
     gate.close()
@@ -273,6 +350,21 @@ async def test_an_editor_that_never_says_its_settings_still_gets_a_model(
     await silent.open()
     assert (await silent.reply(silent.ask()))["result"]["items"]
     silent.server.session.close()
+
+
+async def test_settings_that_cannot_be_read_are_told_and_the_model_comes_all_the_same(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("server.lsp.configuration.read_settings", fail)
+    client = Client(Server(ServeOptions(), lambda choice: model(gate)))
+    await client.initialize()
+    assert client.server.session.model is not None
+    shown = [message["params"]["message"] for message in client.messages if "showMessage" in message.get("method", "")]
+    assert len(shown) == 1 and "the settings could not be read" in shown[0]
+    client.server.session.close()
 
 
 async def test_changes_are_registered_for_only_where_the_editor_takes_it(gate: Gate) -> None:

@@ -62,10 +62,10 @@ def test_without_a_command_it_serves_on_stdio(arguments: list[str], served: list
 
 def test_options_reach_the_server(served: list[ServeOptions], tmp_path: Path) -> None:
     log = tmp_path / "log"
-    arguments = f"--tcp --port 0 --model m --engine onnx --threads 3 --adapter off --log-file {log} --log-level DEBUG"
+    arguments = f"--tcp --port 0 --model m --engine onnx --threads 3 --adapter a/b --log-file {log} --log-level DEBUG"
     assert main([*arguments.split(), "--check-parent-process"]) == 0
     assert served[0] == ServeOptions(
-        "tcp", "127.0.0.1", 0, "m", "off", "onnx", 3, log, "debug", check_parent_process=True
+        "tcp", "127.0.0.1", 0, "m", "a/b", "onnx", 3, log, "debug", check_parent_process=True
     )
     assert log.stat().st_mode & 0o077 == 0
 
@@ -78,7 +78,6 @@ def test_options_reach_the_server(served: list[ServeOptions], tmp_path: Path) ->
         ["--port", "70000"],
         ["--threads", "0"],
         ["--engine", "cuda"],
-        ["--adapter", "some/folder"],
         ["frob"],
         ["complete"],
         ["complete", "a.py"],
@@ -161,6 +160,23 @@ def test_a_file_with_secrets_is_not_shown_to_the_model(tmp_path: Path, capsys: p
     assert "secrets" in answer["ended"]
 
 
+@pytest.mark.parametrize("line", [3, 6])
+def test_what_is_excluded_is_explained_without_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: int
+) -> None:
+    """A name that an excluded file defines, and any name in one."""
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / "pyproject.toml").write_text('[tool.loracle]\nexclude = ["./private"]\n')
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "sums.ts").write_text("export function add() {}\n" * 6)
+    (tmp_path / "main.ts").write_text("import { add } from './private/sums';\n\nadd();\n")
+    file = tmp_path / ("main.ts" if line == 3 else "private/sums.ts")
+    # No model is named that could be loaded: none is needed for this answer.
+    assert main(["explain", f"{file}:{line}", "--json", "--model", "nobody/no-such-model"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert "function add()" in answer["markdown"] and answer["sentence"] is None
+
+
 def test_an_explanation_shows_the_definition(
     file: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +214,12 @@ def test_settings_in_files_count(
     printed = capsys.readouterr()
     assert "the file is excluded" in printed.err
     assert "completoin" in printed.err
+
+
+def test_a_file_with_an_endless_number_is_a_problem_in_words(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file.parent / "pyproject.toml").write_text(f"[tool.loracle]\nthreads = {'9' * 9000}\nexclude = ['*.py']\n")
+    assert main(["explain", f"{file}:1"]) in (0, 1)
+    assert "pyproject.toml is not valid TOML" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

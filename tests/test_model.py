@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from server.lm.checkpoint import CheckpointError
 from server.lm.engine import EngineError
 from server.lm.errors import UserError
-from server.lm.model import LoadedModel, load_model
+from server.lm.model import EngineName, LoadedModel, load_model
 
 
 def test_a_model_is_ready_to_answer(tiny_model: LoadedModel, tiny_checkpoint: Path) -> None:
@@ -73,6 +74,24 @@ def test_missing_onnxruntime_is_named(tiny_checkpoint: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"pip install onnxruntime.*--engine torch"):
         load_model(str(tiny_checkpoint), engine="onnx")
+
+
+@pytest.mark.parametrize(
+    ("engine", "library", "variables"),
+    [
+        ("onnx", "onnxruntime", {"ORT_DISABLE_TELEMETRY": "1"}),
+        ("torch", "torch", {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}),
+    ],
+)
+def test_telemetry_is_off_before_a_library_is_imported(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, engine: EngineName, library: str, variables: dict[str, str]
+) -> None:
+    for name in variables:
+        monkeypatch.setenv(name, "0")  # whatever it was
+    monkeypatch.setitem(sys.modules, library, None)  # so that importing it fails
+    with pytest.raises(EngineError):
+        load_model(str(tiny_checkpoint), engine=engine)
+    assert {name: os.environ[name] for name in variables} == variables
 
 
 def test_auto_takes_torch_where_onnxruntime_is_missing(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

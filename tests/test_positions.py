@@ -153,7 +153,10 @@ def test_a_document_is_found_however_its_uri_is_escaped() -> None:
         ("file:///work/lib/b.py", "lib/b.py"),
         ("file:///elsewhere/c.py", "/elsewhere/c.py"),
         ("untitled:Untitled-1", "Untitled-1"),
-        ("vscode-notebook-cell:/work/n.ipynb#c1", "n.ipynb#c1"),
+        ("vscode-notebook-cell:/work/n.ipynb#W0sZmlsZQ%3D%3D", "n.ipynb"),
+        ('git:/work/lib/x.py?{"path":"/work/lib/x.py","ref":"a:1"}', "lib/x.py"),
+        ("git:/work/lib/x%20y.py?%7B%22ref%22%3A1%7D", "lib/x y.py"),
+        ("http://[", "http://["),
         ("nonsense", "nonsense"),
     ],
 )
@@ -176,6 +179,19 @@ def test_a_file_that_is_not_open_is_read_where_that_can_be_done(
         assert store.read((tmp_path / name).as_uri()) is None
     for uri in ("untitled:Untitled-1", "file:///%00", "nonsense", ""):
         assert store.read(uri) is None
+
+
+def test_a_file_that_is_not_open_is_read_only_inside_the_workspace(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "work", tmp_path / "outside.py"
+    folder.mkdir()
+    outside.write_text("x = 1\n")
+    (folder / "inside.py").write_text("x = 1\n")
+    (folder / "link.py").symlink_to(outside)
+    store = documents("utf-16", folder.as_uri())
+    assert store.read((folder / "inside.py").as_uri()) is not None
+    for uri in (outside.as_uri(), f"{folder.as_uri()}/../outside.py", (folder / "link.py").as_uri()):
+        assert store.read(uri) is None
+    assert documents("utf-16").read((folder / "inside.py").as_uri()) is None
 
 
 # --- the property: any sequence of edits leaves the text of a reference that shares no line with the server -----------

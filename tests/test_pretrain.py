@@ -50,6 +50,9 @@ def test_a_corpus_becomes_a_base_model(corpus, tmp_path):
     ):
         assert main([str(argument) for argument in step]) == 0, step[0]
     figures = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    assert recipe["rows"]["corpus"] == identity(corpus)
+    assert recipe["rows"]["tokenizer"] == recipe["tokenizer"] == figures["tokenizer_sha256"]
     assert figures["bits_per_byte"]["bytes"] == pytest.approx(2_000, abs=100)
     assert figures["trained_tokens"] == 2048
     assert (figures["next_line"]["lines"], figures["explanation"]["functions"]) == (2, 2)

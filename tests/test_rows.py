@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from finetune.pretrain import rows
+from finetune.pretrain import rows, samples
+from finetune.pretrain.manifest import Manifest, write_manifest
+from finetune.pretrain.provenance import provenance_path, read_provenance
 from finetune.pretrain.rows import RowPlan, by_package, make_rows, read_files
 from finetune.pretrain.samples import SourceFile
 from server.lm.errors import UserError
+from server.lm.tokenizer import load_tokenizer
 
 FILES = [
     SourceFile(package, f"{package}/{name}.py", f"def {name}(first, second):\n    return first + second\n" * 20)
@@ -26,6 +30,7 @@ def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
     write_split(folder, "train", FILES)
+    write_manifest(Manifest("feed", "3.11", ()), folder / "manifest.json")
     return folder
 
 
@@ -74,7 +79,34 @@ def test_rows_are_written_whole(plan):
     assert table.dtype == np.uint16
     assert table.shape == (n_rows, 129)
     assert n_rows > 20
-    assert list(plan.output.parent.iterdir()) == [plan.output]
+    assert sorted(plan.output.parent.iterdir()) == [plan.output, provenance_path(plan.output)]
+
+
+def test_beside_the_rows_stands_where_they_come_from(plan):
+    make_rows(replace(plan, seed=3, max_package_bytes=5_000), processes=1)
+    found = read_provenance(plan.output)
+    assert found is not None
+    assert (found.corpus, found.length, found.seed, found.max_package_bytes) == ("feed", 128, 3, 5_000)
+    assert found.tokenizer == load_tokenizer(plan.tokenizer).fingerprint
+    assert found.shares["infilling"] == samples.SHARE_INFILLING
+
+
+def test_rows_never_stand_beside_the_origin_of_former_rows(plan, monkeypatch):
+    make_rows(plan, processes=1)
+
+    def fail(path: Path, provenance: object) -> None:
+        raise UserError("killed")
+
+    monkeypatch.setattr(rows, "write_provenance", fail)
+    with pytest.raises(UserError, match="killed"):
+        make_rows(replace(plan, seed=2), processes=1)
+    assert read_provenance(plan.output) is None
+
+
+def test_a_corpus_without_a_manifest_is_named(plan):
+    (plan.corpus / "manifest.json").unlink()
+    with pytest.raises(UserError, match=f"manifest {plan.corpus}/manifest.json cannot be read"):
+        make_rows(plan, processes=1)
 
 
 def test_the_number_of_processes_changes_nothing(plan):

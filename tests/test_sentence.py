@@ -133,3 +133,11 @@ def test_any_text_gives_one_line_or_nothing(text: str, mean_logprob: float, fini
     sentence = one_sentence(text, mean_logprob=min(mean_logprob, 0.0), finished=finished, name=name, source=text)
     if sentence is not None:
         assert "\n" not in sentence.text and sentence.text[-1] in ".!?" and 0.0 <= sentence.confidence <= 1.0
+
+
+@pytest.mark.parametrize("text", ["Read a subsubsubsubsub.", "A list of matrix.matrix.matrix.matrix."])
+def test_a_stammer_is_cut_and_costs_confidence(text: str) -> None:
+    plain = one_sentence("Read a list.", mean_logprob=-0.1, finished=True, name="read", source="list matrix")
+    found = one_sentence(text, mean_logprob=-0.1, finished=True, name="read", source="list matrix")
+    assert plain is not None and found is not None
+    assert len(found.text) < len(text) and found.confidence < plain.confidence / 2

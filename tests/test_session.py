@@ -7,7 +7,9 @@ import string
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -196,6 +198,44 @@ async def test_a_model_that_cannot_be_loaded_is_a_problem_in_words_and_the_forme
     session.close()
 
 
+async def test_a_model_that_has_failed_is_tried_again_when_it_is_chosen_again(gate: Gate) -> None:
+    loaded = []
+
+    def load(choice: ModelChoice) -> LoadedModel:
+        loaded.append(choice.model)
+        if len(loaded) == 1:
+            raise UserError("there is no such folder; make it")
+        return model(gate)
+
+    session = Session(load)
+    for problem in ("there is no such folder; make it", None):
+        loading = session.configure(Settings(model="folder"), ())
+        assert loading is not None
+        await loading
+        assert session.model_problem == problem
+    assert session.configure(Settings(model="folder"), ()) is None
+    assert session.model is not None
+    session.close()
+
+
+async def test_a_model_too_small_to_answer_is_a_problem(make_checkpoint: Callable[..., Path]) -> None:
+    session = Session()
+    loading = session.configure(Settings(model=str(make_checkpoint(n_positions=64)), threads=1), ())
+    assert loading is not None
+    await loading
+    assert session.model is None
+    assert "64 positions is too small" in str(session.model_problem)
+    session.close()
+
+
+async def test_a_question_that_fails_says_so(session: Session, gate: Gate) -> None:
+    await session.suggest(question(RETURN))
+    gate.pass_through = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(ZeroDivisionError):
+        await session.suggest(question("total = <|>\n"))
+    assert session.last_end == "it failed; the log of the server says why"
+
+
 async def test_a_choice_made_while_another_model_is_loaded_wins(gate: Gate) -> None:
     started, release, loaded = threading.Event(), threading.Event(), []
 
@@ -341,6 +381,25 @@ async def test_an_answer_to_a_void_question_is_not_remembered(session: Session, 
     gate.open.set()
     assert texts(await session.suggest(question(RETURN))) == ["first + second"]
     assert session.figures.n_typed_through == 0
+
+
+@pytest.mark.parametrize("invoked", [False, True])
+async def test_an_answer_that_was_cut_short_is_not_remembered(
+    session: Session, gate: Gate, monkeypatch: pytest.MonkeyPatch, invoked: bool
+) -> None:
+    from server import completion
+
+    def cut(*arguments: Any, **options: Any) -> completion.Outcome:
+        return replace(complete(*arguments, **options), is_cut_short=True)
+
+    complete = completion.complete
+    with monkeypatch.context() as patched:
+        patched.setattr("server.completion.complete", cut)
+        assert texts(await session.suggest(question(RETURN, invoked=invoked)))[0] == "first + second"
+    await session.suggest(question(RETURN, invoked=invoked))
+    assert (session.figures.n_typed_through, session.figures.n_model_answers) == (0, 2)
+    await session.suggest(question(RETURN, invoked=invoked))
+    assert (session.figures.n_typed_through, session.figures.n_model_answers) == (1, 2)
 
 
 async def test_new_settings_void_what_was_remembered(session: Session) -> None:

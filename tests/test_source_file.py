@@ -15,6 +15,7 @@ from server.source_file import (
     offset_of,
     opened,
     read_text,
+    root_of,
     shown_path,
     whole_lines,
 )
@@ -80,17 +81,23 @@ def test_any_bytes_read_as_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri, path, root, location",
+    "uri, path, location, root",
     [
-        ("file:///w/a.py", "a.py", "/w", "/w/a.py"),
-        ("file:///other/a.py", "/other/a.py", "/w", "/other/a.py"),
-        ("file:///other/a.py", "/other/a.py", None, "/other/a.py"),
-        ("untitled:Untitled-1", "Untitled-1", "/w", None),
+        ("file:///w/a.py", "a.py", "/w/a.py", "/w"),
+        ("file:///w/app/src/a%20b.py", "src/a b.py", "/w/app/src/a b.py", "/w/app"),
+        ("file:///other/a.py", "/other/a.py", "/other/a.py", None),
+        ("file:///c%3A/w/a.py", "a.py", "c:/w/a.py", "c:/w"),
+        ("file://host/w/a.py", "a.py", "//host/w/a.py", "//host/w"),
+        ("file:///w/a.py", "b.py", "/w/a.py", None),
+        ("untitled:Untitled-1", "Untitled-1", None, None),
+        ("git:/w/a.py", "a.py", None, None),
+        ("file://[", "a.py", None, None),
     ],
 )
-def test_a_document_lies_where_its_path_says(uri: str, path: str, root: str | None, location: str | None) -> None:
-    found = location_of(Document(uri, path, PYTHON, ""), None if root is None else Path(root))
-    assert found == (None if location is None else Path(location))
+def test_a_document_lies_where_its_uri_says(uri: str, path: str, location: str | None, root: str | None) -> None:
+    document = Document(uri, path, PYTHON, "")
+    assert location_of(document) == (None if location is None else Path(location))
+    assert root_of(document) == (None if root is None else Path(root))
 
 
 def test_a_path_is_shown_relative_to_the_workspace() -> None:

@@ -139,6 +139,22 @@ def test_nothing_of_the_workspace_is_ever_run(
     assert not marker.exists()
 
 
+def test_a_cache_folder_that_cannot_be_made_costs_no_answer(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("", encoding="utf-8")
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(in_the_way / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    analysis = StaticAnalysis(workspace)
+    try:
+        reference = found(analysis, workspace, "from shop.prices import total\nto<|>tal([])\n")
+        assert reference is not None and reference.docstring == "All prices together."
+    finally:
+        analysis.close()
+
+
 def test_a_search_that_does_not_end_is_ended_and_the_next_one_answered(workspace: Path) -> None:
     """The limit is too small for any answer, and a process that never answered is not tried for ever."""
     analysis = StaticAnalysis(workspace, limit_s=0.001)

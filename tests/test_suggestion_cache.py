@@ -15,9 +15,9 @@ def offer(text: str, start: int, end: int, name: str = "1") -> Offer:
     return Offer(name, Suggestion(text, start, end, 0.9))
 
 
-def remember(cache: SuggestionCache, drawn: str, *texts: str, invoked: bool = False, overwrites: int = 0) -> None:
+def remember(cache: SuggestionCache, drawn: str, *texts: str, invoked: bool = False) -> None:
     text, offset = split_at_cursor(drawn)
-    offers = [offer(each, offset, offset + overwrites, str(n)) for n, each in enumerate(texts, 1)]
+    offers = [offer(each, offset, offset, str(n)) for n, each in enumerate(texts, 1)]
     cache.store(URI, text, offset, "key", offers, invoked=invoked)
 
 
@@ -90,12 +90,6 @@ def test_brackets_and_quotes_that_the_editor_closes_do_not_disturb(
     assert texts(found) == (None if rest is None else [rest])
     if found is not None:
         assert found[0].suggestion.end - found[0].suggestion.start == overwrites
-
-
-def test_what_an_offer_overwrites_is_overwritten_by_its_rest() -> None:
-    cache = SuggestionCache()
-    remember(cache, "f(<|>)\n", "a, b):", overwrites=1)
-    assert find(cache, "f(a<|>)\n") == (offer(", b):", 3, 4),)
 
 
 def test_an_empty_answer_is_remembered_for_its_place_alone() -> None:

@@ -130,6 +130,7 @@ def _train(options: argparse.Namespace) -> None:
         rows=options.rows,
         long_rows=options.long_rows,
         long_share=options.long_share,
+        tokenizer=tokenizer.fingerprint,
         output=options.output,
         minutes=options.minutes,
         tokens=options.tokens,

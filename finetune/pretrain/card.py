@@ -16,6 +16,7 @@ from typing import Any
 from finetune.pretrain import samples
 from finetune.pretrain.choice import HELDOUT_SHARE
 from finetune.pretrain.manifest import Manifest, read_manifest
+from finetune.pretrain.provenance import check_corpus
 from finetune.pretrain.run_folder import Progress, read_log, read_progress, read_recipe
 from server.lm.checkpoint import read_config, tensor_shapes
 from server.lm.prompt import PROMPT_VERSION
@@ -40,13 +41,15 @@ class Records:
 
 
 def read_records(folder: Path, corpus: Path) -> Records:
-    """The records of the run in `folder`, which was trained on `corpus`. Raises `UserError`."""
+    """The records of the run in `folder`, which was trained on `corpus`. Raises `UserError`, for another corpus too."""
+    recipe, manifest = read_recipe(folder), read_manifest(corpus / "manifest.json")
+    check_corpus(recipe, manifest.identity, corpus)
     shapes = tensor_shapes(read_config(folder))
     return Records(
-        recipe=read_recipe(folder),
+        recipe=recipe,
         progress=read_progress(folder),
         log=read_log(folder),
-        manifest=read_manifest(corpus / "manifest.json"),
+        manifest=manifest,
         n_parameters=sum(math.prod(shape) for shape in shapes.values()),
     )
 

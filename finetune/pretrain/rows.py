@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.pretrain.manifest import read_manifest
+from finetune.pretrain.provenance import Provenance, provenance_path, write_provenance
 from finetune.pretrain.samples import RowBuilder, SourceFile
 from server.lm.errors import UserError
-from server.lm.tokenizer import load_tokenizer
+from server.lm.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +75,17 @@ def by_package(files: Iterable[SourceFile], max_package_bytes: int, seed: int) -
 
 
 def make_rows(plan: RowPlan, processes: int = 2) -> int:
-    """Writes the rows and returns how many, at most `max_tokens`; the trainer shuffles them. Raises UserError."""
-    _check_tokenizer(plan.tokenizer)
+    """Writes the rows, and beside them where they come from; returns how many, at most `max_tokens`.
+
+    The trainer shuffles them. Raises UserError.
+    """
+    provenance = Provenance(
+        tokenizer=_checked_tokenizer(plan.tokenizer).fingerprint,
+        corpus=read_manifest(plan.corpus / "manifest.json").identity,
+        length=plan.length,
+        seed=plan.seed,
+        max_package_bytes=plan.max_package_bytes,
+    )
     packages = by_package(read_files(plan.corpus, "train"), plan.max_package_bytes, plan.seed)
     wanted = None if plan.max_tokens is None else max(plan.max_tokens // plan.length, 1)
     made: list[Rows] = []
@@ -88,11 +99,12 @@ def make_rows(plan: RowPlan, processes: int = 2) -> int:
         raise UserError(f"the corpus in {plan.corpus} gives no rows; make it with `finetune.pretrain corpus`")
     table = np.concatenate(made)[:wanted]
     _write(table, plan.output)
+    write_provenance(plan.output, provenance)
     logger.info("%d rows of %d tokens from %d packages in %s", len(table), plan.length, len(made), plan.output)
     return len(table)
 
 
-def _check_tokenizer(folder: Path) -> None:
+def _checked_tokenizer(folder: Path) -> Tokenizer:
     tokenizer = load_tokenizer(folder)
     if tokenizer.special is None:
         raise UserError(
@@ -103,6 +115,7 @@ def _check_tokenizer(folder: Path) -> None:
             f"the tokenizer in {folder} has {tokenizer.vocab_size} entries, rows hold ids below {MAX_VOCAB_SIZE}; "
             f"learn a smaller vocabulary"
         )
+    return tokenizer
 
 
 def _built(plan: RowPlan, packages: list[list[SourceFile]], processes: int) -> Iterator[Rows]:
@@ -129,6 +142,7 @@ def _write(table: Rows, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as stream:
             np.save(stream, table)
+        provenance_path(path).unlink(missing_ok=True)  # that of former rows
         os.replace(partial, path)
     except OSError as error:
         with suppress(OSError):

@@ -101,6 +101,11 @@ def write_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     _write(folder / RECIPE_FILE, (json.dumps(recipe, indent=2) + "\n").encode())
 
 
+def has_recipe(folder: Path) -> bool:
+    """Whether a run has noted its recipe in the folder."""
+    return (folder / RECIPE_FILE).is_file()
+
+
 def read_recipe(folder: Path) -> dict[str, Any]:
     """What `write_recipe` noted. Raises `TrainingError`."""
     path = folder / RECIPE_FILE

@@ -19,12 +19,15 @@ import torch
 
 from finetune.pretrain.gpt2 import GPT2, IGNORED, Shape
 from finetune.pretrain.optimizer import optimizers
+from finetune.pretrain.provenance import check_recipe, check_rows, read_provenance
 from finetune.pretrain.rows import Rows
 from finetune.pretrain.run_folder import (
     Progress,
     TrainingError,
     append_to_log,
+    has_recipe,
     load_state,
+    read_recipe,
     save_checkpoint,
     save_state,
     write_recipe,
@@ -44,6 +47,7 @@ class Plan:
     output: Path
     long_rows: Path | None = None  # longer rows for the last part, so that late positions are learned
     long_share: float = 0.3
+    tokenizer: str | None = None  # fingerprint; rows that were made with another one are refused
     batch_tokens: int = 4096
     minutes: float | None = None
     tokens: int | None = None  # with `minutes` too, whatever ends first
@@ -60,7 +64,8 @@ class Plan:
 def train(plan: Plan, stop_after_steps: int | None = None) -> GPT2:
     """Trains by `plan`, from `plan.output`'s state file where there is one, and leaves the weights there.
 
-    `stop_after_steps` ends the call early with the state saved, as a kill would. Raises `TrainingError`.
+    `stop_after_steps` ends the call early with the state saved, as a kill would. Raises `TrainingError`, and
+    `ProvenanceError` for rows of another tokenizer and for a state of another recipe.
     """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
@@ -68,11 +73,15 @@ def train(plan: Plan, stop_after_steps: int | None = None) -> GPT2:
     sources = {"rows": _RowSource(plan.rows, plan)}
     if plan.long_rows is not None:
         sources["long_rows"] = _RowSource(plan.long_rows, plan)
+    check_rows({source.path: source.provenance for source in sources.values()}, plan.tokenizer)
     model = GPT2(plan.shape).to(device)
     parts = optimizers(model, plan.muon_rate, plan.adam_rate, plan.weight_decay)
     progress = load_state(plan.output, model, parts)
     compute_loss = torch.compile(model.loss) if device == "cuda" else model.loss
-    write_recipe(plan.output, _recipe(plan, sources))
+    recipe = _recipe(plan, sources)
+    if progress.step and has_recipe(plan.output):
+        check_recipe(plan.output, read_recipe(plan.output), recipe)
+    write_recipe(plan.output, recipe)
     started, saved, shown = time.monotonic() - progress.seconds, time.monotonic(), 0.0
     n_done, rate = 0, 0.0
     recent: list[float] = []
@@ -148,8 +157,9 @@ class _RowSource:
             raise TrainingError(
                 f"{path} holds rows of shape {rows.shape}, the model takes at most {n_positions} tokens"
             )
+        self.path, self.provenance = path, read_provenance(path)
         self.n_rows, self.length = len(rows), rows.shape[1] - 1
-        self._path, self._rows, self._seed, self._vocab_size = path, rows, plan.seed, plan.shape.vocab_size
+        self._rows, self._seed, self._vocab_size = rows, plan.seed, plan.shape.vocab_size
         self._batch_rows = max(plan.batch_tokens // self.length, 1)
         self._n_pass, self._order = -1, np.zeros(0, dtype=np.int64)
 
@@ -158,10 +168,15 @@ class _RowSource:
         rows = np.stack([self._rows[self._row_at(first + i)] for i in range(self._batch_rows)])
         if rows.max() >= self._vocab_size:
             raise TrainingError(
-                f"{self._path} holds token id {rows.max()}, the model has {self._vocab_size}; "
+                f"{self.path} holds token id {rows.max()}, the model has {self._vocab_size}; "
                 f"make the rows again with the tokenizer of this run"
             )
         return torch.from_numpy(rows.astype(np.int64))
+
+    def record(self) -> dict[str, object]:
+        """What a recipe says of the rows: their number, and where they come from if that is known."""
+        known = {} if self.provenance is None else asdict(self.provenance)
+        return {"rows": self.n_rows, **known, "length": self.length}
 
     def _row_at(self, number: int) -> int:
         n_pass, place = divmod(number, self.n_rows)
@@ -188,7 +203,7 @@ def _recipe(plan: Plan, sources: Mapping[str, _RowSource]) -> dict[str, object]:
         del recipe[name]
     for name in ("rows", "long_rows"):
         source = sources.get(name)
-        recipe[name] = None if source is None else {"rows": source.n_rows, "length": source.length}
+        recipe[name] = None if source is None else source.record()
     return recipe
 
 

@@ -10,6 +10,7 @@ from server.lm.lexing import state_after
 
 _N_LINES_BELOW = 5  # right below at the same indentation, which a line must not repeat
 _SHORT = 8  # characters below which only the very next line counts as repeated: `pass`, `return`, `}`
+_SAYING = 3  # word characters from which the rest of the line must not occur anywhere in the text
 _LONG_HEAD = 5  # characters with which a text in mid-line must not start like the next line
 _LONG_TAIL = 12  # characters of the next line's start at which a text is taken to run into it
 
@@ -22,6 +23,8 @@ def following_text(candidate: Candidate) -> Candidate | Rejection:
         return Rejection("the rest of the line says the same")
     if rest:
         text = _without_overlap(cursor, text)
+        if sum(map(_is_word, rest)) >= _SAYING and rest in text:
+            text = text[: text.find(rest)].rstrip()
         if not text.strip():
             return Rejection("the rest of the line says the same")
     below = list(_lines_below(cursor))

@@ -90,7 +90,21 @@ class CheckpointWeights(Mapping[str, NDArray[Any]]):
 
 
 def resolve_model(model: str) -> Path:
-    """The checkpoint folder of `default`, of a folder, or of a name in this machine's hub cache, in this order."""
+    """The checkpoint folder of `default`, of a folder, or of a name in this machine's hub cache, in this order.
+
+    A bare name such as `gpt2` is always one of the hub: what it means must not depend on where the server was started.
+    """
+    try:
+        return _resolve(model)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a `~` of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"the model {_short(model)} cannot be looked for ({reason}); name a folder that can be read, a hub name, "
+            f"or `{DEFAULT_MODEL}`"
+        ) from error
+
+
+def _resolve(model: str) -> Path:
     if model == DEFAULT_MODEL:
         if not (_BASE_MODEL / CONFIG_FILE).is_file():
             raise CheckpointError(
@@ -98,20 +112,29 @@ def resolve_model(model: str) -> Path:
                 f"or name another model with --model FOLDER"
             )
         return _BASE_MODEL
+    is_hub_name = _HUB_NAME.fullmatch(model) is not None and not model.startswith(".")
+    is_bare = is_hub_name and "/" not in model
     folder = Path(model).expanduser()
-    if model and folder.is_dir():
+    is_folder = model != "" and folder.is_dir()
+    if is_folder and not is_bare:
         return folder.resolve()
-    if not _HUB_NAME.fullmatch(model) or model.startswith("."):
+    if not is_hub_name:
         raise CheckpointError(
-            f"no folder {model!r}: name an existing checkpoint folder, a hub name, or `{DEFAULT_MODEL}`"
+            f"no folder {_short(model)}: name an existing checkpoint folder, a hub name, or `{DEFAULT_MODEL}`"
         )
     snapshot = _hub_snapshot(model)
+    if snapshot is None and is_folder:
+        raise CheckpointError(f"model {model} is not in the hub cache {_hub_cache()}; for the folder, name ./{model}")
     if snapshot is None:
         raise CheckpointError(
             f"model {model} is neither a folder nor in the hub cache {_hub_cache()}; "
             f"download it once with `hf download {model}`, or name a checkpoint folder"
         )
     return snapshot
+
+
+def _short(model: str) -> str:
+    return repr(model if len(model) <= 100 else f"{model[:97]}...")
 
 
 def _hub_cache() -> Path:
@@ -262,9 +285,13 @@ def _fingerprint(folder: Path, weight_files: list[str]) -> str:
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, *weight_files, *TOKENIZER_FILES):
         path = folder / name
-        if path.is_file():
+        try:
             with path.open("rb") as file:
                 digest.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _damaged(path, error) from error
     return digest.hexdigest()
 
 

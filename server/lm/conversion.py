@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Part of a kept graph's name: raise it with every change to what `graph` or `quantisation` produce.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 3
 N_KEPT_GRAPHS = 4  # two precisions, with and without an adapter
 
 _GRAPH_FILE, _TENSORS_FILE, _CHECKSUMS_FILE = "graph.onnx", "tensors.bin", "checksums.json"
@@ -51,10 +52,11 @@ def converted_graph(checkpoint: Checkpoint, precision: Precision) -> Path | byte
     try:
         _keep(checkpoint, precision, folder)
         graph: Path | bytes = folder / _GRAPH_FILE
-        _prune(folder.parent)
     except OSError as error:
         logger.warning("converted models cannot be kept in %s (%s): every start converts again", folder.parent, error)
         graph = _in_memory(checkpoint, precision)
+    else:
+        _prune(folder.parent)
     logger.info("converted %s to %s in %.0f ms", checkpoint.folder, precision, 1000 * (time.monotonic() - started))
     return graph
 
@@ -170,8 +172,13 @@ def _mark_used(folder: Path) -> None:
 
 
 def _prune(graphs_folder: Path) -> None:
-    """Removes all but the graphs used last, and what killed conversions left behind."""
-    entries = sorted(((entry.stat().st_mtime, entry) for entry in graphs_folder.iterdir()), reverse=True)
+    """Removes all but the graphs used last, and what killed conversions left behind, as far as the disk allows."""
+    entries = list[tuple[float, Path]]()
+    with suppress(OSError):
+        for entry in graphs_folder.iterdir():
+            with suppress(OSError):  # another process prunes as well
+                entries.append((entry.stat().st_mtime, entry))
+    entries.sort(reverse=True)
     kept = [entry for _, entry in entries if not entry.name.startswith(_ASIDE)][:N_KEPT_GRAPHS]
     for modified, entry in entries:
         is_aside = entry.name.startswith(_ASIDE)

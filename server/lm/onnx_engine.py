@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ class OnnxEngine:
 
 
 def _import_onnxruntime() -> Any:
+    """onnxruntime with its telemetry off, which is on by default: it keeps a device id and calls its maker."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded
     try:
         import onnxruntime
     except ImportError as error:
@@ -83,4 +86,6 @@ def _import_onnxruntime() -> Any:
             f"onnxruntime cannot be imported ({error}); install it with `pip install onnxruntime`, "
             f"or serve with --engine torch"
         ) from error
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()
     return onnxruntime

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS = 8
-# Blocks of 16 have a fifth less error and a tenth more bytes, blocks of 128 a third more error (random weights).
-BLOCK_SIZE = 32
+# Blocks of 16 keep the best token of fp32 at 98.4 % of 20,000 held-out tokens, of 32 at 98.1 %, of 64 at 97.9 %
+# (shipped model, `make quality` measures it again); they cost a tenth more bytes than blocks of 32.
+BLOCK_SIZE = 16
 
 _ZERO = 1 << (BITS - 1)  # the code of 0.0; MatMulNBits assumes it where no zero points are given
 _ROWS_AT_ONCE = 1024  # bounds the working memory: a token embedding has tens of thousands of rows

@@ -6,6 +6,7 @@ every checkpoint that transformers can, and on a GPU.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class TorchEngine:
 
 
 def _import_torch() -> tuple[Any, Any]:
+    # The hub's library, which comes with transformers, reads them when it is imported.
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     try:
         import torch
         import transformers

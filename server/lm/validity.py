@@ -54,7 +54,7 @@ def valid_length(cursor: Cursor, text: str) -> int:
     All of the text where the language cannot be checked; nothing of it on a line of thousands of characters, or
     thousands of lines into a table.
     """
-    if cursor.is_overlong or not cursor.is_state_known:
+    if cursor.is_overlong or not cursor.is_state_known or _opens_endless_string(cursor, text):
         return 0
     if cursor.language.id == "python":
         sound: Callable[[str], bool] = compiles
@@ -70,6 +70,12 @@ def valid_length(cursor: Cursor, text: str) -> int:
                 (end for end in (len(text), *_cuts(cursor, text)) if _fits(around, cursor, text[:end], sound)), 0
             )
     return len(text) if _is_no_worse(cursor, text, sound) else 0
+
+
+def _opens_endless_string(cursor: Cursor, text: str) -> bool:
+    """Whether `text` opens a string of several lines that nothing below the cursor ends."""
+    whole = _lines_around(cursor, len(cursor.above) + len(cursor.below))
+    return not cursor.state.in_string and not _has_end_of_string(cursor, text, whole)
 
 
 def compiles(source: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cattrs
@@ -12,8 +13,10 @@ from pygls.exceptions import JsonRpcInvalidParams
 
 from server.figures import memory_mb
 from server.lsp.inline_completion import ACCEPTED
+from server.repository.barred import is_barred_path
 
 if TYPE_CHECKING:
+    from server.lsp.documents import OpenDocument
     from server.lsp.server import Server
     from server.settings import CompletionSettings
 
@@ -21,16 +24,18 @@ if TYPE_CHECKING:
 async def explain(ls: Server, target: dict[str, Any]) -> dict[str, Any]:
     """Answers `{uri, position | range}` with `{markdown, sentence, confidence}`; `sentence` is null when withheld."""
     uri, first, last = _target(ls, target)
-    document = ls.documents.find(uri) or ls.documents.read(uri)
+    document = ls.documents.find(uri) or _read(ls, uri)
     start = document.offset_at(first) if document is not None else None
     end = document.offset_at(last) if document is not None else None
     explanation = None
     if document is not None and start is not None:
         snapshot = ls.documents.snapshot(document)
         session = ls.session
-        hover = session.settings.for_language(snapshot.language.id).hover
+        settings = session.settings.for_language(snapshot.language.id)
         end = len(snapshot.text) if end is None else end
-        explanation = await session.explaining.explain(snapshot, start, end, session.model, hover)
+        explanation = await session.explaining.explain(
+            snapshot, start, end, session.model, settings.hover, settings.exclude
+        )
     if explanation is None:
         return {"markdown": "", "sentence": None, "confidence": 0.0}
     return {
@@ -88,6 +93,17 @@ async def why(ls: Server) -> str:
 
 
 COMMANDS = {"loracle.explain": explain, "loracle.status": status, ACCEPTED: accepted, "loracle.why": why}
+
+
+def _read(ls: Server, uri: str) -> OpenDocument | None:
+    """A file of the workspace that is not open; None for one that is barred, by its name or by what a link names."""
+    path, real_path = ls.documents.path_of(uri), ls.documents.real_path(uri)
+    if real_path is None:
+        return None
+    real_uri = Path(real_path).as_uri()
+    if any(is_barred_path(each, ls.session.settings.exclude) for each in (path, ls.documents.path_of(real_uri))):
+        return None
+    return ls.documents.read(uri)
 
 
 def _target(ls: Server, target: object) -> tuple[str, types.Position, types.Position]:

@@ -79,10 +79,15 @@ class Configuration:
             await self._pull()
         elif isinstance(pushed, Mapping) and (SECTION in pushed or any(map(is_setting, pushed))):
             self._from_editor = own_section(pushed)
-        layers, problems = self._layers()
-        settings, wrong = read_settings(layers)
-        problems = (*problems, *wrong)
         session, notices = self._server.session, self._server.notices
+        try:
+            layers, problems = self._layers()
+            settings, wrong = read_settings(layers)
+            problems = (*problems, *wrong)
+        except Exception:  # a server without settings would have no model either
+            logger.exception("reading the settings failed")
+            settings = session.settings
+            problems = ("the settings could not be read; the former ones stay in force, and the log says why",)
         loading = session.configure(settings, problems)
         notices.warn(problems)
         if loading is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from typing import cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from lsprotocol import types
 from pygls.uris import to_fs_path
@@ -74,8 +74,8 @@ class Documents(Workspace):
         return cast("OpenDocument | None", self._text_documents.get(unquote(uri)))
 
     def read(self, uri: str) -> OpenDocument | None:
-        """A file that is not open, as it is on disk; None if it is none, too large or not UTF-8."""
-        path = to_fs_path(uri)
+        """A file that is not open, as it is on disk; None if it is none, too large, not UTF-8 or in no workspace."""
+        path = self.real_path(uri)
         try:
             if path is None or not os.path.isfile(path) or os.path.getsize(path) > MAX_READ_BYTES:
                 return None
@@ -85,13 +85,23 @@ class Documents(Workspace):
             return None
         return cast("OpenDocument", self._create_text_document(uri, text))
 
+    def real_path(self, uri: str) -> str | None:
+        """Where a file lies behind all links; None if that is in no workspace folder."""
+        path = to_fs_path(uri)
+        try:
+            real = os.path.realpath(path) if path else ""
+            inside = any(os.path.commonpath((root, real)) == root for root in map(os.path.realpath, self.roots()))
+        except ValueError:  # a NUL, or another drive
+            return None
+        return real if inside else None
+
     def snapshot(self, document: OpenDocument) -> Document:
         """What the pipelines take: the text as it is now, under its path in the workspace."""
         return Document(document.uri, self.path_of(document.uri), document.language, document.text)
 
     def path_of(self, uri: str) -> str:
         """The path relative to the innermost workspace folder that holds it, else in full; parts separated by "/"."""
-        path = _slashes(to_fs_path(uri) or unquote(uri).rpartition(":")[2])
+        path = _slashes(_path_in(uri))
         roots = sorted((f"{root.rstrip('/')}/" for root in self.roots()), key=len, reverse=True)
         return next((path.removeprefix(root) for root in roots if path.startswith(root)), path)
 
@@ -113,6 +123,14 @@ class Documents(Workspace):
         # The library touches nothing of a document but its version and `apply_change`.
         encoding = cast("PositionEncoding", getattr(self.position_encoding, "value", self.position_encoding))
         return cast("TextDocument", OpenDocument(doc_uri, source or "", version, language_id or "", encoding))
+
+
+def _path_in(uri: str) -> str:
+    """The path that a uri names, without what comes behind it: a query, or the cell of a notebook."""
+    try:
+        return to_fs_path(uri) or unquote(urlsplit(uri).path)
+    except ValueError:  # not a uri
+        return unquote(uri)
 
 
 def _slashes(path: str) -> str:

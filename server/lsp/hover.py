@@ -21,11 +21,12 @@ async def hover(ls: Server, params: types.HoverParams) -> types.Hover | None:
     if document is None or offset is None:
         return None
     snapshot = ls.documents.snapshot(document)
-    settings = ls.session.settings.for_language(snapshot.language.id).hover
-    if not settings.enabled:
+    settings = ls.session.settings.for_language(snapshot.language.id)
+    if not settings.hover.enabled:
         return None
     version = document.version
-    explanation = await ls.session.explaining.hover(snapshot, offset, ls.session.model, settings)
+    session = ls.session
+    explanation = await session.explaining.hover(snapshot, offset, session.model, settings.hover, settings.exclude)
     if explanation is None or not explanation.markdown or document.version != version:
         return None
     return types.Hover(

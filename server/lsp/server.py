@@ -56,6 +56,10 @@ class Server(ProtocolServer):
         for method, handler in COMMANDS.items():
             self.command(method)(handler)
 
+    def use_workspace_folders(self) -> None:
+        """Tells who reads other files where the workspace lies."""
+        self.session.explaining.workspace_roots = tuple(map(Path, self.documents.roots()))
+
     def in_background(self, task: asyncio.Task[None]) -> None:
         """Keeps a task alive that nobody waits for."""
         self._background.add(task)
@@ -65,8 +69,7 @@ class Server(ProtocolServer):
 def initialize(ls: Server, params: types.InitializeParams) -> None:
     """Before the answer: nothing that takes time."""
     ls.use_documents()
-    roots = ls.documents.roots()
-    ls.session.explaining.workspace_root = Path(roots[0]) if roots else None
+    ls.use_workspace_folders()
     ls.configuration.initialize(params.initialization_options)
     if ls.options.check_parent_process:
         process_id = params.process_id or ls.options.client_process_id
@@ -86,6 +89,7 @@ async def did_change_configuration(ls: Server, params: types.DidChangeConfigurat
 
 async def project_changed(ls: Server, _: object) -> None:
     """Another project file, or another set of workspace folders."""
+    ls.use_workspace_folders()
     await ls.configuration.refresh()
 
 

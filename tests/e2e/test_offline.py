@@ -62,6 +62,17 @@ def namespace_command() -> list[str]:
     return command
 
 
+def test_nothing_of_others_is_left_in_the_home_folder(
+    scripted_model: Path, user_directory: Path, tmp_path: Path
+) -> None:
+    """Libraries with telemetry keep a device id there; their sockets are native, so no barrier in Python sees them."""
+    command = [sys.executable, "-P", "-m", "server", "complete", f"{EXAMPLE}:34:16", "--model", str(scripted_model)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = [path.relative_to(user_directory) for path in user_directory.rglob("*") if path.is_file()]
+    assert {path.parts[:2] for path in written} == {(".cache", "loracle")}, written
+
+
 def test_the_demo_works_offline(run_offline: Run, network_log: Path) -> None:
     done = run_offline(str(HERE / "demo.py"))
     assert done.returncode == 0, done.stdout + done.stderr
