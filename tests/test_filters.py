@@ -376,6 +376,7 @@ def test_several_lines_keep_to_their_levels(generated: str, left: str) -> None:
         ("# <|>", "what ever )", "what ever )"),
         ('def f():\n    <|>\n    More of it.\n    """\n', '"""Text.', '"""Text.'),
         ("@cache\ndef f():\n    <|>\n", '"""Text.', None),  # of several lines, and nothing ends it
+        ('def f():\n    <|>\n\ndef g():\n    """More."""\n', '"""Text.', None),  # that is another string's
         ('def f():\n    """<|>\n', "Text.", "Text."),  # opened by the user
         ("for x in y:\n    if x:\n        <|>\n", "break", "break"),
         ("if x:\n    <|>\n", "break", None),

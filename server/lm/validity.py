@@ -73,9 +73,14 @@ def valid_length(cursor: Cursor, text: str) -> int:
 
 
 def _opens_endless_string(cursor: Cursor, text: str) -> bool:
-    """Whether `text` opens a string of several lines that nothing below the cursor ends."""
-    whole = _lines_around(cursor, len(cursor.above) + len(cursor.below))
-    return not cursor.state.in_string and not _has_end_of_string(cursor, text, whole)
+    """Whether `text` opens a string of several lines whose end is missing below the cursor.
+
+    The strings below have two delimiters each, so the end is there if their number is odd.
+    """
+    delimiter = state_after(_line_with(cursor, text), cursor.language, cursor.line_state).delimiter
+    if cursor.state.in_string or len(delimiter) != 3:
+        return False
+    return sum(line.count(delimiter) for line in cursor.below) % 2 == 0
 
 
 def compiles(source: str) -> bool:
