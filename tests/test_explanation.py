@@ -57,7 +57,7 @@ def model_that_knows(source: str, sentence: str = SENTENCE, confidence: float = 
 
 
 def document(text: str, language: str = "python") -> Document:
-    return Document("file:///work/main.py", "main.py", language_for(language), text)
+    return Document("file:///project/main.py", "main.py", language_for(language), text)
 
 
 def explained(

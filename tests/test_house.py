@@ -74,7 +74,7 @@ def test_a_foreign_name_is_seen(what: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["server/base_model/", "https://example.org/root/", "tests/work/main/x.py", "/work/x.py"]
+    "line", ["server/base_model/", "https://example.org/root/", "tests/" + "work/main/x.py", "/work/x.py"]
 )
 def test_a_relative_path_is_no_machine_path(line: str) -> None:
     assert not re.search(FOREIGN["a path of one machine"], line)
