@@ -57,6 +57,9 @@ def file_of(path: str, text: str) -> SimpleNamespace:
         ("3 is the answer to all", None),
         ("x = {1: 2, 3: 4} + [5, 6]", None),  # code, not words
         ("", None),
+        ("Read a file, e.g. a log. More.", "Read a file, e.g. a log."),
+        ("Do this, that etc. and stop. More.", "Do this, that etc. and stop."),
+        ("Return all the names etc. Then more.", "Return all the names etc."),
     ],
 )
 def test_a_docstring_gives_its_first_sentence_if_it_is_one(docstring, sentence):

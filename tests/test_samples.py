@@ -101,6 +101,20 @@ def test_the_file_is_named_by_the_servers_own_header(learned):
         assert any(named[: len(header)] == header for header in headers)
 
 
+def test_a_file_that_fits_into_a_row_is_infilled_too(learned):
+    small = SourceFile("pkg", "pkg/small.py", source("small", 2))
+    assert len(learned.encode(small.text)) < LENGTH - 40
+    rows = [row for seed in range(20) for row in rows_of(learned, [small], seed)]
+    assert any(MARKERS.fim_suffix in row for row in rows)
+
+
+def test_no_infilling_sample_ends_on_a_blank_line(learned):
+    infilled = [sample for sample in all_samples(learned, range(8)) if MARKERS.fim_suffix in sample]
+    middles = [learned.decode(after(sample, MARKERS.fim_prefix)[:-1]) for sample in infilled]
+    assert middles
+    assert all(middle.strip(" ")[-1:] != "\n" for middle in middles)
+
+
 def test_an_infilling_sample_is_a_piece_of_its_source(learned):
     texts = {prompt.shown_path(file.path): file.text for file in PACKAGE}
     n_checked = n_in_line = 0

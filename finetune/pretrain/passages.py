@@ -16,7 +16,10 @@ from typing import Protocol
 from server.lm.context import Snippet
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]{3,}")
-SENTENCE_END = re.compile(r"(?<=[a-z0-9)`'\"])\.(?:\s|$)")
+# A full stop that no abbreviation ends with: "e.g. ", "i.e. ", "etc. and" go on.
+SENTENCE_END = re.compile(
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)(?<!\bresp)(?<!\betc(?=\. [a-z]))(?<=[a-z0-9)`'\"])\.(?:\s|$)"
+)
 MIN_WORDS, MAX_WORDS = 3, 30
 MAX_SNIPPET_LINES = 24
 

@@ -84,9 +84,13 @@ class RowBuilder:
             before = [*self._snippets(file, token_ids, start, room, library), *before]
         room -= len(before) + 2
         end = self._line_end(token_ids, start, start + room)
-        if self._random.random() < SHARE_INFILLING and end < len(token_ids):
+        n_left = len(token_ids) - start
+        if self._random.random() < SHARE_INFILLING and n_left >= MIN_SAMPLE_TOKENS:
             suffix_budget = min(self._random.randint(8, prompt.SUFFIX_TOKENS), room // 3)
-            end, middle, suffix = self._split(token_ids, start, start + room - suffix_budget - 2)
+            limit = start + room - suffix_budget - 2
+            if limit >= len(token_ids):  # a file that fits as a whole is split as well: small files have cursors too
+                limit = start + self._random.randint(n_left // 3, n_left - 1)
+            end, middle, suffix = self._split(token_ids, start, limit)
             suffix_ids = prompt.fit_suffix(significant_suffix(suffix), suffix_budget, self._tokenizer)
             if suffix_ids:
                 before += [special.fim_suffix, *suffix_ids]
@@ -114,7 +118,9 @@ class RowBuilder:
                     return end, [*token_ids[start:first], *head], line[at:] + text_after
         elif draw < SHARE_END_IN_LINE + SHARE_END_OF_BLOCK:
             end = self._block_end(token_ids, start, end)
-            text_after = self._tokenizer.decode(token_ids[end : end + 2 * prompt.SUFFIX_TOKENS])
+        while end - 1 > start and self._is_break[token_ids[end - 1]]:
+            end -= 1  # at the end of a line with text: on a blank line the text is not to end, but to begin
+        text_after = self._tokenizer.decode(token_ids[end : end + 2 * prompt.SUFFIX_TOKENS])
         return end, token_ids[start:end], text_after
 
     def _line_end(self, token_ids: list[int], start: int, limit: int) -> int:
