@@ -85,8 +85,13 @@ class Explaining:
         facts = await _result(self._reader.submit(Urgency.EXPLANATION, f"hover {document.uri}", look_up))
         if facts is None:
             return None
-        from server.explanation import explanation_of, wanted_subject  # loaded by the reader's thread just now
+        from server.explanation import (
+            explanation_of,
+            in_force,
+            wanted_subject,
+        )  # loaded by the reader's thread just now
 
+        settings = in_force(settings, model)
         subject = wanted_subject(facts, settings)
         sentence = None
         if model is not None and subject is not None and self._may_be_read(document.path, subject, exclude):
@@ -121,9 +126,10 @@ class Explaining:
         found = await _result(self._patient_reader.submit(Urgency.EXPLANATION, key, look_up))
         if found is None:
             return None
-        from server.explanation import explanation_of
+        from server.explanation import explanation_of, in_force
 
         facts, subject = found
+        settings = in_force(settings, model)
         sentence = None
         if settings.generate == "never" or (subject and not self._may_be_read(document.path, subject, exclude)):
             model = None

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,6 +139,13 @@ def write_sentence(
         source=source,
     )
     return sentence, generation.finish != "deadline"
+
+
+def in_force(hover: HoverSettings, model: LoadedModel | None) -> HoverSettings:
+    """The settings, with `auto` meaning `never` for a model whose sentences are no better than a name spelled out."""
+    if hover.generate == "auto" and model is not None and not model.explains_by_default:
+        return replace(hover, generate="never")
+    return hover
 
 
 def wanted_subject(facts: Facts, hover: HoverSettings) -> Subject | None:

@@ -8,10 +8,13 @@ import pytest
 
 from finetune.pretrain import card as module
 from finetune.pretrain.card import Records, model_card
+from finetune.pretrain.card_figures import explanation_verdict
 from finetune.pretrain.choice import EXCLUDED_PACKAGES, read_names, split_of
 from finetune.pretrain.manifest import Manifest, PackageRecord, read_manifest
 from finetune.pretrain.run_folder import Progress
+from tests.bench.repositories import HELD_OUT
 
+MEASURED = set("streamlink beets soco nikola pymodbus mitmproxy rxjs tweepy fabric pychromecast".split())
 ROOT = Path(__file__).resolve().parents[1]
 
 PACKAGES = (
@@ -52,13 +55,38 @@ FIGURES = {
         "xz": 2.011,
         "ngram": 2.345,
         "ngram_order": 5,
-        "ngram_training_bytes": 20_000_000,
+        "training_bytes": 20_000_000,
+        "by_kind": {
+            "name": {"share_of_bytes": 0.3, "share_of_bits": 0.45, "bits_per_byte": 2.751},
+            "layout": {"share_of_bytes": 0.7, "share_of_bits": 0.55, "bits_per_byte": 1.441},
+        },
+        "files_without_kinds": 2,
     },
+    "former": {"weights_sha256": "dead", "bits_per_byte": 1.999},
     "next_line": {"lines": 300, "exact_match": 0.0333},
-    "explanation": {"functions": 200, "chrf": 0.123, "name_chrf": 0.111},
-    "completions": [{"path": "p/a.py", "above": "import os\n\n    ", "expected": "x = 1", "written": "y = `|`"}],
-    "explanations": [
-        {"path": "p/a.py", "name": "add", "expected": "Adds both.", "written": "A | `b` *c* <d>\n e_f", "chrf": 0.1}
+    "mid_line": {"lines": 290, "exact_match": 0.252},
+    "explanation": {
+        "functions": 200,
+        "functions_searched": 6884,
+        "chrf": {
+            "model": 0.123,
+            "name": 0.111,
+            "similar": 0.2,
+            "over_name": {"mean": 0.012, "low": 0.002, "high": 0.022},
+            "over_similar": {"mean": -0.077, "low": -0.1, "high": -0.05},
+        },
+        "bleu": {
+            "model": 0.05,
+            "name": 0.06,
+            "similar": 0.07,
+            "over_name": {"mean": -0.01, "low": -0.03, "high": 0.01},
+            "over_similar": {"mean": -0.02, "low": -0.04, "high": 0.0},
+        },
+    },
+    "next_lines_shown": [{"path": "p/a.py", "above": "import os\n\n    ", "expected": "x = 1", "written": "y = `|`"}],
+    "mid_lines_shown": [{"path": "p/b.py", "above": "import os\nx = f(", "expected": "a)", "written": "b)"}],
+    "explanations_shown": [
+        {"path": "p/a.py", "name": "add", "expected": "Adds both.", "written": "A | `b` *c* <d>\n e_f"}
     ],
 }
 
@@ -86,8 +114,20 @@ def card() -> str:
         "| the same files in one stream of `xz -9e` | 2.011 |",
         "5-gram model of 20 MB of the training text | 2.345 |",
         "**3.3 %** of 300",
-        "**12.3** over 200 functions",
-        "spelled out, chrF | 11.1 |",
+        "**25.2 %** of 290",
+        "it writes 3.3 % of whole lines and 25.2 % of the ends of lines right",
+        "| the same files by the model before | 1.999 |",
+        "| name | 30.0 % | 45.0 % | 2.751 |",
+        "Left out: 2 files that Python cannot cut into tokens.",
+        "| **the model's sentence** | 12.3 | 5.0 |",
+        "| the function's name spelled out | 11.1 (+1.2, +0.2 to +2.2) | 6.0 (-1.0, -3.0 to +1.0) |",
+        "training function | 20.0 (-7.7, -10.0 to -5.0) | 7.0",
+        "By chrF the model beats the function's name spelled out.",
+        "of 6,884 functions",
+        "inside a line 20 %, at the end of a block 30 %, at the end of any other line 50 %",
+        "![loss over tokens](loss.svg)",
+        "## 2 completions and 1 explanations, unselected",
+        "| trained on | 8.19 million tokens |",
         "weights, sha256 | `beef` |",
         "| 2,000 | 8.19 | 90.0 | 5.000 |",
         "Apache-2.0, as the rest of the project",
@@ -98,13 +138,14 @@ def test_the_records_are_in_the_card(card, said):
 
 
 def test_the_trials_are_shown_word_for_word(card):
-    assert "`p/a.py`\n\n        import os\n    >>>     y = `|`\n    ===     x = 1" in card
+    assert "`p/a.py`\n\n        import os\n    >>>     ¦y = `|`\n    ===     ¦x = 1" in card
+    assert "`p/b.py`\n\n        import os\n    >>> x = f(¦b)\n    === x = f(¦a)" in card
     assert "| `add` | A \\| \\`b\\` \\*c\\* \\<d\\> e\\_f | Adds both. |" in card
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head(card):
     blocks = [block.split("\n") for block in card.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     for block in blocks:
         assert len({row.replace("\\|", "").count("|") for row in block}) == 1
 
@@ -124,6 +165,50 @@ def fields(records: Records) -> dict[str, object]:
     return {name: getattr(records, name) for name in Records.__slots__}
 
 
+def with_recipe(**changes: object) -> Records:
+    return Records(**{**fields(RECORDS), "recipe": {**RECORDS.recipe, **changes}})
+
+
+def test_a_run_from_former_weights_says_so_and_counts_their_tokens():
+    records = with_recipe(**{"from": {"weights_sha256": "f00d", "trained_tokens": 5_000_000}})
+    card = " ".join(model_card(records, FIGURES).split())
+    assert records.trained_tokens == 13_192_000
+    assert "| trained on | 13.19 million tokens |" in card
+    assert "(sha256 `f00d`) that had seen 5.00 million tokens, and went on for 8.19 million: 13.19 million" in card
+    assert "It has seen 13.2 million tokens" in card
+    assert "former weights" not in model_card(RECORDS, FIGURES)
+
+
+def test_the_utilisation_is_told_where_it_was_measured():
+    log = [{**entry, "flop_utilisation": 0.25 + 0.1 * (n % 2)} for n, entry in enumerate(RECORDS.log[:10])]
+    card = " ".join(model_card(Records(**{**fields(RECORDS), "log": log}), FIGURES).split())
+    assert "1,517 tokens/s, 30 % of the device's peak. Batches" in card
+    assert "peak. Batches" not in " ".join(model_card(RECORDS, FIGURES).split())
+
+
+def test_shares_that_the_rows_record_are_the_ones_that_count():
+    rows = {"rows": 1000, "length": 512, "shares": {"explanation": 0.12, "end_in_line": 0.35}}
+    card = " ".join(model_card(with_recipe(rows=rows), FIGURES).split())
+    assert "12 % of the rows are explanations" in card
+    assert "inside a line 35 %, at the end of a block 30 %, at the end of any other line 35 %" in card
+
+
+@pytest.mark.parametrize(
+    "low, high, verdict",
+    [(0.01, 0.02, "beats"), (-0.02, -0.01, "does not reach"), (-0.01, 0.01, "cannot be told from")],
+)
+def test_the_verdict_on_sentences_is_that_of_the_interval(low, high, verdict):
+    assert explanation_verdict({"chrf": {"over_name": {"low": low, "high": high}}}).startswith(verdict)
+
+
+def test_without_a_former_model_there_is_no_row_of_it():
+    assert "model before" not in model_card(RECORDS, {**FIGURES, "former": None})
+
+
+def test_what_is_folded_is_unfolded_again(card):
+    assert card.count("<details>\n<summary>") == card.count("\n\n</details>") == 5
+
+
 def test_a_run_without_long_rows_says_nothing_of_them():
     records = Records(**{**fields(RECORDS), "recipe": {**RECORDS.recipe, "long_rows": None}})
     assert "1,000 rows of 512 tokens. A row starts" in " ".join(model_card(records, FIGURES).split())
@@ -138,6 +223,14 @@ def test_the_record_of_the_corpus_holds_no_package_that_must_stay_out(shipped):
     assert {package.name for package in shipped.packages}.isdisjoint(read_names(EXCLUDED_PACKAGES))
     assert all(package.split == split_of(package.name) for package in shipped.packages)
     assert all(len(package.sha256) == 64 and package.licence and package.version for package in shipped.packages)
+
+
+def test_the_record_of_the_corpus_holds_no_package_that_measuring_uses(shipped):
+    measured = {package.name for package in HELD_OUT} | MEASURED
+    names = {package.name for package in shipped.packages}
+    assert len(names) > 500
+    assert names.isdisjoint(measured)
+    assert measured <= read_names(EXCLUDED_PACKAGES), "so that no later corpus holds them either"
 
 
 def test_the_record_of_the_corpus_names_no_folder(shipped):

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import tarfile
 import zipfile
 from email import message_from_string
@@ -224,6 +225,48 @@ def test_a_rebuild_from_the_manifest_is_byte_identical(wheels, output, tmp_path)
     assert set(contents(output)) == {"train.jsonl", "heldout.jsonl", "manifest.json"}
     assert contents(again) == contents(output)
     assert identity(again) == read_manifest(output / "manifest.json").identity
+
+
+def _twenty(folder: Path) -> None:
+    """Packages of several licences, some of which share a file or nearly so, or have an older version."""
+    headers = ["License-Expression: MIT", "License: BSD", "License-Expression: Apache-2.0 OR GPL-2.0-only"]
+    for number in range(20):
+        name = f"package{number:02}"
+        files = {f"{name}/{part}.py": source(name + part) for part in ("core", "more")}
+        if number % 4 == 0:
+            files[f"{name}/copied.py"] = source("copied")
+        if number % 5 == 0:
+            files[f"{name}/nearly.py"] = source("nearly", 60) + f"\n\nlast = {number}\n"
+        wheel(folder, name, "1.1", headers[number % 3], files)
+        if number % 7 == 0:
+            wheel(folder, name, "1.0")
+
+
+def test_twenty_packages_are_the_same_corpus_each_time(wheels, output, tmp_path, capsys):
+    _twenty(wheels)
+    again, rebuilt = tmp_path / "again", tmp_path / "rebuilt"
+    assert run("--wheels", wheels, "--output", output) == 0
+    assert run("--wheels", wheels, "--output", again) == 0
+    assert run("--wheels", wheels, "--output", rebuilt, "--from-manifest", output / "manifest.json") == 0
+
+    manifest = read_manifest(output / "manifest.json")
+    assert len(manifest.packages) == 20
+    assert {package.licence for package in manifest.packages} == {"MIT", "BSD", "Apache-2.0 OR GPL-2.0-only"}
+    assert manifest.dropped_files == {"exact duplicate": 4, "near duplicate": 3}
+    assert manifest.dropped_packages == {
+        "older version": [f"package{number:02}-1.0-py3-none-any.whl" for number in (0, 7, 14)]
+    }
+    assert identity(output) == identity(again) == identity(rebuilt) == manifest.identity
+    assert contents(again) == contents(output) == contents(rebuilt)
+
+    gone = [f"package{number:02}-1.1-py3-none-any.whl" for number in (3, 11, 19)]
+    for name in gone:
+        (wheels / name).unlink()
+    assert run("--wheels", wheels, "--output", rebuilt, "--from-manifest", output / "manifest.json") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("corpus: 3 of 20 archives")
+    assert re.findall(r"package\d\d-1\.1-py3-none-any\.whl", message) == gone
+    assert identity(rebuilt) == manifest.identity, "what was there stays"
 
 
 def test_neither_folders_nor_processes_change_the_corpus(wheels, output, tmp_path, monkeypatch):

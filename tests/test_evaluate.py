@@ -12,9 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.pretrain.evaluate import BitsPerByte, model_bits, ngram_bits, training_sample, xz_bits
+from finetune.pretrain.bits import BitsPerByte, byte_bits, model_bits, ngram_bits, token_bits, xz_bits
+from finetune.pretrain.evaluate import EvaluationPlan, bits_by_kind, former_figures, similar_sentences, training_sample
 from finetune.pretrain.gpt2 import GPT2, Shape
 from finetune.pretrain.ngram import DISCOUNT, NGram
+from finetune.pretrain.passages import Explained
+from finetune.pretrain.run_folder import weights_sha256
 from finetune.pretrain.samples import SourceFile
 from server.lm.errors import UserError
 from server.lm.prompt import file_header
@@ -108,6 +111,77 @@ def test_each_token_is_judged_once_behind_the_path_and_what_came_before(learned,
     first = len(ids) - len(learned.encode(file.text))
     expected = -sum(float(log_probs[at - 1, ids[at]]) for at in range(first, len(ids))) / math.log(2)
     assert model_bits(model, learned, [file]).bits == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_short_context_makes_the_windows_shorter(learned):
+    torch.manual_seed(1)
+    short = GPT2(Shape(n_layer=1, n_embd=16, n_head=2, n_positions=48, vocab_size=learned.vocab_size)).eval()
+    assert model_bits(short, learned, FILES, 512).bits == pytest.approx(model_bits(short, learned, FILES, 48).bits)
+
+
+def test_the_bits_of_a_token_lie_evenly_on_its_bytes(learned):
+    ids = learned.encode("return é")
+    of_tokens = np.arange(1.0, len(ids) + 1)
+    of_bytes = byte_bits(ids, of_tokens, learned)
+    assert len(of_bytes) == len("return é".encode())
+    assert of_bytes.sum() == pytest.approx(of_tokens.sum())
+    assert len(set(of_bytes[: len(learned.token_bytes(ids[0]))])) == 1
+
+
+def test_the_kinds_make_up_the_whole(learned, model):
+    files = [*FILES, SourceFile("pkg", "pkg/c.py", "x = 'é'  # näher\n")]
+    of_files = [token_bits(model, learned, file) for file in files]
+    by_kind = bits_by_kind(learned, files, of_files, [files])["by_kind"]
+    total = n_bytes(files)
+    assert sum(each["share_of_bytes"] for each in by_kind.values()) == pytest.approx(1)
+    assert sum(each["share_of_bits"] for each in by_kind.values()) == pytest.approx(1)
+    bits = sum(each["share_of_bytes"] * total * each["bits_per_byte"] for each in by_kind.values())
+    assert bits == pytest.approx(sum(float(each.sum()) for each in of_files))
+    assert by_kind["string"]["share_of_bytes"] * total == pytest.approx(len("'é'".encode()))
+    assert by_kind["comment"]["share_of_bytes"] * total == pytest.approx(len("# näher".encode()))
+    assert by_kind["docstring"]["bits_per_byte"] == 0
+
+
+def test_a_token_across_two_kinds_gives_each_its_bytes(learned):
+    file = SourceFile("pkg", "pkg/a.py", "x = 1\n")
+    ids = learned.encode(file.text)
+    figures = bits_by_kind(learned, [file], [np.array([float(len(learned.token_bytes(i))) for i in ids])], [[file]])
+    of_bytes = {kind: each["bits_per_byte"] for kind, each in figures["by_kind"].items() if each["share_of_bytes"]}
+    assert of_bytes == pytest.approx({"name": 1.0, "operator": 1.0, "number": 1.0, "layout": 1.0})
+
+
+def test_a_head_is_cut_into_kinds_as_part_of_its_file(learned):
+    whole = SourceFile("pkg", "pkg/a.py", 'x = """one\ntwo\n"""\n')
+    head = SourceFile("pkg", "pkg/a.py", 'x = """one\n')
+    figures = bits_by_kind(learned, [head], [np.ones(len(learned.encode(head.text)))], [[whole]])
+    assert figures["files_without_kinds"] == 0
+    assert figures["by_kind"]["string"]["share_of_bytes"] == pytest.approx(7 / 11)
+
+
+def test_files_that_cannot_be_cut_into_kinds_are_counted(learned):
+    files = [SourceFile("pkg", "pkg/a.py", "x = (\n"), SourceFile("pkg", "pkg/b.py", "x\n")]
+    figures = bits_by_kind(learned, files, [np.ones(len(learned.encode(file.text))) for file in files], [files])
+    assert figures["files_without_kinds"] == 1
+    assert figures["by_kind"]["operator"]["share_of_bytes"] == 0
+
+
+def test_the_former_model_is_measured_on_the_same_files(learned, make_checkpoint, tiny_checkpoint, tmp_path):
+    other = make_checkpoint("other", n_layer=1)
+    found = former_figures(EvaluationPlan(tiny_checkpoint, tmp_path, other), FILES)
+    assert found is not None
+    assert found["weights_sha256"] == weights_sha256(other)
+    assert found["bits_per_byte"] > 0
+    assert former_figures(EvaluationPlan(tiny_checkpoint, tmp_path, tiny_checkpoint), FILES) is None
+    assert former_figures(EvaluationPlan(tiny_checkpoint, tmp_path, tmp_path / "none"), FILES) is None
+
+
+def test_a_function_that_nothing_is_like_has_no_similar_sentence():
+    known = [Explained("a.py", "function", "add", "def add(first): ...", "Adds a number.")]
+    asked = [
+        Explained("b.py", "function", "sum_first", "def sum_first(first): ...", ""),
+        Explained("b.py", "function", "x", "zzz", ""),
+    ]
+    assert similar_sentences(known, asked) == ["Adds a number.", ""]
 
 
 def test_no_text_costs_nothing(learned, model):

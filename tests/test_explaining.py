@@ -69,6 +69,17 @@ async def test_a_hover_has_the_facts_and_the_sentence_that_came_in_time(explaini
     assert document.text[explanation.start : explanation.end] == "add"
 
 
+@pytest.mark.parametrize(("generate", "sentence"), [("auto", None), ("always", SENTENCE)])
+async def test_a_model_that_says_less_than_a_name_is_asked_only_where_that_is_wanted(
+    explaining: Explaining, gate: Gate, generate: Any, sentence: str | None
+) -> None:
+    author = replace(model(gate, SCRIPT), explains_by_default=False)
+    settings = replace(PATIENT, generate=generate)
+    explanation = await explaining.hover(*place(), author, settings)
+    assert explanation is not None
+    assert explanation.sentence == sentence
+
+
 async def test_without_a_model_a_hover_has_the_facts(explaining: Explaining) -> None:
     explanation = await explaining.hover(*place(), None, PATIENT)
     assert explanation is not None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from finetune.pretrain.heldout import (
+    CUT_BEHIND,
     MAX_FILE_BYTES,
     heldout_packages,
     judged_files,
     judged_functions,
+    judged_line_ends,
     judged_lines,
     share_of,
 )
@@ -74,6 +76,24 @@ def test_lines_are_code_without_their_indentation():
             "return [name for name in names if name in folder]",
         }
         assert line.file.text[line.end] == "\n"
+
+
+def test_ends_of_lines_start_behind_a_place_where_people_look_up():
+    ends = judged_line_ends([[file_of("pkg", number)] for number in range(60)], 60)
+    assert len(ends) == 60
+    assert {" ", "="} <= {end.file.text[end.start - 1] for end in ends} <= CUT_BEHIND
+    for end in ends:
+        assert end.file.text[end.end] == "\n"
+        assert end.file.text[end.start : end.end].strip()
+        assert end.file.text[: end.start].split("\n")[-1].strip(), "something of the line is there"
+    assert len({end.start for end in ends}) > 8
+
+
+def test_a_line_without_such_a_place_is_not_cut():
+    files = [file_of("pkg", 0, "import os\nimport_all\nname[0]\nx = a.b\n")]
+    (end,) = judged_line_ends([files], 9)
+    assert end.file.text[: end.start].split("\n")[-1] in {"x ", "x =", "x = ", "x = a."}
+    assert judged_line_ends([[file_of("pkg", 0, "import os\nimport_all\n")]], 9) == []
 
 
 def test_every_kind_of_line_is_drawn():

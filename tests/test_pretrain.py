@@ -39,7 +39,7 @@ def test_a_corpus_becomes_a_base_model(corpus, tmp_path):
     tokenizer, run, shipped = tmp_path / "tokenizer", tmp_path / "run", tmp_path / "base_model"
     rows = tmp_path / "rows.npy"
     shape = "--layers 1 --width 32 --heads 2 --context 512".split()
-    evaluation = "--kilobytes 2 --ngram-megabytes 0.01 --lines 2 --functions 2 --threads 1".split()
+    evaluation = "--kilobytes 2 --training-megabytes 0.01 --lines 2 --functions 2 --threads 1".split()
     for step in (
         ["vocabulary", "--corpus", corpus, "--output", tokenizer, "--size", "300"],
         ["rows", "--corpus", corpus, "--tokenizer", tokenizer, "--output", rows, "--length", "128"],
@@ -56,6 +56,9 @@ def test_a_corpus_becomes_a_base_model(corpus, tmp_path):
     assert figures["bits_per_byte"]["bytes"] == pytest.approx(2_000, abs=100)
     assert figures["trained_tokens"] == 2048
     assert (figures["next_line"]["lines"], figures["explanation"]["functions"]) == (2, 2)
+    assert figures["mid_line"]["lines"] == 2
+    assert figures["former"]["bits_per_byte"] > 0, "the model that the server has now"
+    assert (shipped / "loss.svg").read_bytes() == (run / "loss.svg").read_bytes()
     card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"**{figures['bits_per_byte']['model']:.3f}**" in card
     assert str(tmp_path) not in card

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from finetune.pretrain import trainer
+from finetune.pretrain.accelerator import flops_per_token
 from finetune.pretrain.gpt2 import GPT2, Shape
+from finetune.pretrain.provenance import Provenance, ProvenanceError, write_provenance
+from finetune.pretrain.row_source import FileRows, Wanted, open_rows
 from finetune.pretrain.run_folder import (
     LOG_FILE,
     STATE_FILE,
@@ -23,7 +26,10 @@ from finetune.pretrain.run_folder import (
     read_log,
     read_progress,
     read_recipe,
+    trained_tokens,
+    weights_sha256,
 )
+from finetune.pretrain.shards import ShardError, read_shards, write_shards
 from finetune.pretrain.trainer import PAD_ID, Plan, rate_at, train
 from server.lm.checkpoint import CheckpointError
 from server.lm.engine import ModelConfig
@@ -115,12 +121,12 @@ def test_padding_is_not_learned(plan, monkeypatch):
 
 
 def test_each_pass_takes_every_row_once_in_an_order_of_its_own(plan):
-    source = trainer._RowSource(plan.rows, plan)
-    orders = [[source._row_at(number) for number in range(n_pass * 10, n_pass * 10 + 10)] for n_pass in range(3)]
+    source = FileRows(plan.rows, Wanted(64, plan.seed, 64, 32, plan.output))
+    orders = [[source.row_at(number) for number in range(n_pass * 10, n_pass * 10 + 10)] for n_pass in range(3)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
-    again = trainer._RowSource(plan.rows, plan)
-    assert [again._row_at(number) for number in range(20, 30)] == orders[2]
+    again = FileRows(plan.rows, Wanted(64, plan.seed, 64, 32, plan.output))
+    assert [again.row_at(number) for number in range(20, 30)] == orders[2]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +191,7 @@ def test_missing_or_damaged_rows_are_named(plan, content, reason):
     plan.rows.unlink()
     if content is not None:
         plan.rows.write_bytes(content)
-    with pytest.raises(TrainingError, match=reason) as raised:
+    with pytest.raises(ShardError, match=reason) as raised:
         train(plan)
     assert str(plan.rows) in str(raised.value)
     assert "finetune.pretrain rows" in str(raised.value)
@@ -194,13 +200,13 @@ def test_missing_or_damaged_rows_are_named(plan, content, reason):
 @pytest.mark.parametrize("rows", [rows_of(3, 33), np.zeros((0, 17), np.uint16), np.zeros(9, np.uint16)])
 def test_rows_of_a_wrong_shape_are_named(plan, rows):
     np.save(plan.rows, rows)
-    with pytest.raises(TrainingError, match="the model takes at most 32 tokens"):
+    with pytest.raises(ShardError, match="the model takes at most 32 tokens|no rows of ids"):
         train(plan)
 
 
 def test_rows_of_another_tokenizer_are_named(plan):
     np.save(plan.rows, np.full((10, 17), 64, dtype=np.uint16))
-    with pytest.raises(TrainingError, match="holds token id 64, the model has 64"):
+    with pytest.raises(ShardError, match="holds token id 64, the model has 64"):
         train(plan)
 
 
@@ -282,3 +288,143 @@ def test_a_missing_log_is_named(tmp_path):
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         load_checkpoint(tmp_path)
+
+
+# Rows in shards.
+
+
+@pytest.fixture
+def sharded(plan: Plan, tmp_path: Path) -> Plan:
+    """The same run from three shards of 20 rows, so that twelve steps of four rows take parts of all."""
+    np.save(tmp_path / "many.npy", np.random.default_rng(0).integers(8, 64, (60, 17)).astype(np.uint16))
+    write_shards(tmp_path / "many.npy", tmp_path / "shards", 500)
+    assert [shard.n_rows for shard in read_shards(tmp_path / "shards").shards] == [20, 20, 20]
+    return replace(plan, rows=tmp_path / "shards", long_rows=None)
+
+
+def test_a_run_from_shards_that_was_killed_goes_on_to_the_same_weights(sharded, tmp_path):
+    train(replace(sharded, output=tmp_path / "whole"))
+    for n_steps in (3, 1, 3):  # in the midst of a shard, at its end, in the midst of the next
+        train(sharded, stop_after_steps=n_steps)
+    train(sharded)
+    assert weights_of(sharded.output) == weights_of(tmp_path / "whole")
+    assert read_progress(sharded.output).visits["rows"] == [0, 1, 2]
+
+
+def test_a_shard_that_arrives_while_it_trains_is_taken_next(sharded, tmp_path):
+    late = sharded.rows / "shard-001.xz"
+    kept = late.rename(tmp_path / "late")
+    train(sharded, stop_after_steps=6)
+    assert read_progress(sharded.output).visits["rows"] == [0, 2]
+    kept.rename(late)
+    train(replace(sharded, tokens=20 * 64))
+    assert read_progress(sharded.output).visits["rows"] == [0, 2, 1, 0]
+
+
+def test_passes_over_the_shards_that_are_there_repeat_in_another_order(sharded, tmp_path):
+    for name in ("shard-001.xz", "shard-002.xz"):
+        (sharded.rows / name).unlink()
+    source = open_rows(sharded.rows, Wanted(64, 1, 64, 32, tmp_path / "cache"))
+    visits: list[int] = []
+    first, second = (np.concatenate([source.batch(at, visits) for at in range(n, n + 20, 4)]) for n in (0, 20))
+    assert visits == [0, 0]
+    assert not np.array_equal(first, second)
+    assert sorted(map(bytes, first)) == sorted(map(bytes, second))
+
+
+def test_a_damaged_shard_is_told_once_and_passed_over(sharded, caplog):
+    path = sharded.rows / "shard-000.xz"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    train(replace(sharded, tokens=25 * 64))
+    assert 0 not in read_progress(sharded.output).visits["rows"]
+    assert [str(path) in record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [True]
+
+
+def test_when_no_shard_is_whole_all_are_named(sharded):
+    (sharded.rows / "shard-000.xz").write_bytes(b"")
+    (sharded.rows / "shard-001.xz").unlink()
+    path = sharded.rows / "shard-002.xz"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ShardError) as raised:
+        train(sharded)
+    for said in ("shard-000.xz is not there", "shard-001.xz is not there", f"{path} is damaged", "copy at least one"):
+        assert said in str(raised.value)
+
+
+def test_a_shard_that_a_resumed_run_is_in_the_midst_of_must_be_there(sharded):
+    train(sharded, stop_after_steps=3)
+    shutil.rmtree(sharded.output / "unpacked")
+    (sharded.rows / "shard-000.xz").unlink()
+    before = (sharded.output / STATE_FILE).read_bytes()
+    with pytest.raises(ShardError, match=r"in the midst of a shard of .*: shard-000\.xz is not there; copy it"):
+        train(sharded)
+    assert (sharded.output / STATE_FILE).read_bytes() == before
+
+
+def test_an_empty_folder_of_rows_is_named(plan, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ShardError, match=rf"no shards\.json in {tmp_path}/empty"):
+        train(replace(plan, rows=tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"tokenizer": "dead"}, "shards was made with the tokenizer dead, this run has beef"),
+        ({"split": "heldout"}, "shards was made from the packages that are held out"),
+    ],
+)
+def test_shards_of_another_tokenizer_or_of_what_is_held_out_are_refused(plan, tmp_path, changes, said):
+    write_provenance(plan.rows, replace(Provenance("feed", "beef", 16, 1, 1_000), **changes))
+    write_shards(plan.rows, tmp_path / "shards", 10_000)
+    with pytest.raises(ProvenanceError, match=said):
+        train(replace(plan, rows=tmp_path / "shards", tokenizer="beef"))
+
+
+# A start from weights.
+
+
+def test_a_run_may_start_from_the_weights_of_another(plan, tmp_path):
+    train(replace(plan, output=tmp_path / "first"))
+    start = load_checkpoint(tmp_path / "first")
+    warm = replace(plan, start=tmp_path / "first", muon_rate=0.0, adam_rate=0.0)
+    for name, value in train(warm, stop_after_steps=1).state_dict().items():
+        assert torch.equal(value, start.state_dict()[name]), name
+    assert read_recipe(plan.output)["from"] == {
+        "weights_sha256": weights_sha256(tmp_path / "first"),
+        "trained_tokens": STEPS * 64,
+    }
+    assert read_progress(plan.output).step == 1
+    train(warm)
+    assert trained_tokens(plan.output) == 2 * STEPS * 64
+
+
+def test_a_run_does_not_go_on_from_other_weights(plan, tmp_path):
+    for seed in (1, 2):
+        train(replace(plan, seed=seed, output=tmp_path / f"run{seed}"))
+    train(replace(plan, start=tmp_path / "run1"), stop_after_steps=1)
+    with pytest.raises(ProvenanceError, match=r"from\.weights_sha256 was"):
+        train(replace(plan, start=tmp_path / "run2"))
+
+
+def test_a_checkpoint_of_another_shape_is_named_with_both(plan, tmp_path):
+    train(replace(plan, output=tmp_path / "first"))
+    other = replace(plan, shape=replace(SHAPE, n_layer=2), start=tmp_path / "first")
+    with pytest.raises(TrainingError, match=f"{tmp_path}/first is of shape .*'n_layer': 1.*wants .*'n_layer': 2"):
+        train(other)
+    assert not plan.output.exists()
+
+
+def test_weights_of_another_tokenizer_are_refused(plan, tiny_checkpoint):
+    shape = Shape(2, 64, 4, 1024, 440)
+    with pytest.raises(ProvenanceError, match="was made with the tokenizer .*, this run has beef"):
+        train(replace(plan, shape=shape, start=tiny_checkpoint, tokenizer="beef"))
+
+
+def test_speed_and_use_of_the_peak_are_in_the_log(plan):
+    train(replace(plan, peak_tflops=1e-6))
+    entry = read_log(plan.output)[-1]
+    used = entry["tokens_per_second"] * flops_per_token(SHAPE, 16) / 1e6
+    assert entry["flop_utilisation"] == pytest.approx(used, rel=0.2)  # the last few rows are longer
+    train(replace(plan, output=plan.output.with_name("untold")))
+    assert "flop_utilisation" not in read_log(plan.output.with_name("untold"))[-1]

@@ -6,24 +6,24 @@ Pure text out of the run's own records, so that no figure is typed by hand. Name
 from __future__ import annotations
 
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.pretrain import samples
+from finetune.pretrain.card_figures import explanation_verdict, figures_section, trials_section
+from finetune.pretrain.card_layout import bullet, folded, paragraph, table
 from finetune.pretrain.choice import HELDOUT_SHARE
+from finetune.pretrain.loss_curve import LOSS_FILE
 from finetune.pretrain.manifest import Manifest, read_manifest
-from finetune.pretrain.provenance import check_corpus
+from finetune.pretrain.provenance import SHARES, check_corpus
 from finetune.pretrain.run_folder import Progress, read_log, read_progress, read_recipe
 from server.lm.checkpoint import read_config, tensor_shapes
 from server.lm.prompt import PROMPT_VERSION
 
 MANIFEST_PATH = "finetune/pretrain/corpus_manifest.json"
 N_LOG_ROWS = 12
-MAX_SHOWN_CHARACTERS = 120
 
 # Six minutes on one thread each, batches of 2,048 tokens, 0.15-0.19 M tokens seen, 4 layers x 256, 60 held-out files.
 VOCABULARY_ABLATION = ((2048, 2.71), (4096, 2.60), (8192, 2.50))
@@ -38,6 +38,11 @@ class Records:
     log: Sequence[Mapping[str, float]]
     manifest: Manifest
     n_parameters: int
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens seen in all, those of the weights that the run started from included."""
+        return self.progress.tokens + int((self.recipe.get("from") or {}).get("trained_tokens", 0))
 
 
 def read_records(folder: Path, corpus: Path) -> Records:
@@ -61,9 +66,9 @@ def model_card(records: Records, figures: Mapping[str, Any]) -> str:
         *_data(records.manifest),
         *_recipe(records),
         *_loss(records.log),
-        *_figures(figures),
+        *figures_section(figures),
         *_limits(records, figures),
-        *_trials(figures),
+        *trials_section(figures),
         *_licence(),
     )
     return "\n\n".join(parts) + "\n"
@@ -74,19 +79,19 @@ def _summary(records: Records, figures: Mapping[str, Any]) -> Iterable[str]:
     size = f"{shape['n_layer']} layers, width {shape['n_embd']}, {shape['n_head']} heads, tied embeddings"
     return (
         "# The base model of Loracle",
-        _paragraph(
+        paragraph(
             """A GPT-2 that completes Python code and says in one sentence what a function does. It was trained from
             nothing, on permissively licensed packages only, and is meant to be adapted to a repository by LoRA
             (`python -m finetune REPO`). It loads with `GPT2LMHeadModel.from_pretrained`."""
         ),
-        _table(
+        table(
             ("", ""),
             ("architecture", f"GPT-2, {size}"),
             ("parameters", f"{records.n_parameters / 1e6:.1f} million, stored as fp16"),
             ("context", f"{shape['n_positions']} tokens"),
             ("vocabulary", f"{shape['vocab_size']:,} entries, byte-level BPE"),
             ("prompt version", f"{PROMPT_VERSION}"),
-            ("trained on", f"{records.progress.tokens / 1e6:.2f} million tokens"),
+            ("trained on", f"{records.trained_tokens / 1e6:.2f} million tokens"),
             ("bits per byte, unseen packages", f"{bits['model']:.3f} (xz {bits['xz']:.3f})"),
             ("weights, sha256", f"`{figures['weights_sha256']}`"),
         ),
@@ -105,32 +110,35 @@ def _data(manifest: Manifest) -> Iterable[str]:
     dropped_files = "; ".join(f"{reason} {count}" for reason, count in manifest.dropped_files.items())
     return (
         "## Data",
-        _paragraph(
+        paragraph(
             f"""Python files of {len(manifest.packages)} packages, the standard library of Python {manifest.python}
             among them. `{MANIFEST_PATH}` names each with version, archive, sha256 and licence, and
             `python -m finetune.pretrain corpus --from-manifest` builds the same corpus again. Its sha256 is
             `{manifest.identity}`."""
         ),
-        _table(
+        table(
             ("part", "packages", "files", "MB"),
             *(
                 (name, f"{total['packages']}", f"{total['files']:,}", f"{total['bytes'] / 1e6:.1f}")
                 for name, total in parts
             ),
         ),
-        _paragraph(
+        paragraph(
             f"""Held out are whole packages, {100 * HELDOUT_SHARE:.0f} % of them, drawn by a hash of the package's
             name. Of two files that are alike, one in each part, the held-out one stays and training never sees it. The
             training rows draw on this corpus with a cap for each package; the run below saw a part of them."""
         ),
-        _paragraph(f"Packages left out: {dropped_packages or 'none'}."),
-        _paragraph(
+        paragraph(f"Packages left out: {dropped_packages or 'none'}."),
+        paragraph(
             f"""Files left out: {dropped_files or "none"}. {manifest.n_secrets_cut} strings that looked
             like secrets were cut out."""
         ),
-        _table(
-            ("licence, as the package states it", "packages", "MB"),
-            *((name, f"{count}", f"{n_bytes[name] / 1e6:.1f}") for name, count in packages.most_common()),
+        folded(
+            f"{len(packages)} licences",
+            table(
+                ("licence, as the package states it", "packages", "MB"),
+                *((name, f"{count}", f"{n_bytes[name] / 1e6:.1f}") for name, count in packages.most_common()),
+            ),
         ),
     )
 
@@ -143,34 +151,54 @@ def _recipe(records: Records) -> Iterable[str]:
         share = 100 * recipe["long_share"]
         later = f", in the last {share:.0f} % of the run from {long_rows['rows']:,} rows of {long_rows['length']}"
     rate = progress.tokens / max(progress.seconds, 1e-9)
-    explained = samples.SHARE_EXPLANATION
+    shares_of_peak = [entry["flop_utilisation"] for entry in records.log if "flop_utilisation" in entry]
+    used = f", {100 * sum(shares_of_peak) / len(shares_of_peak):.0f} % of the device's peak" if shares_of_peak else ""
+    shares = {**SHARES, **(rows.get("shares") or {})}
+    explained, infilling = shares["explanation"], shares["infilling"]
+    in_line, of_block = shares["end_in_line"], shares["end_of_block"]
     sizes = ", ".join(f"{size:,} entries {bits:.2f}" for size, bits in VOCABULARY_ABLATION)
     return (
         "## Recipe",
-        _bullet(
+        *_start(records),
+        bullet(
             f"""{progress.seconds / 60:.0f} minutes, {progress.step:,} steps, {progress.tokens / 1e6:.2f} million
-            tokens, {rate:,.0f} tokens/s. Batches of {recipe["batch_tokens"]:,} tokens from {rows["rows"]:,} rows of
-            {rows["length"]} tokens{later}. A row starts at position 0, as every prompt does."""
+            tokens, {rate:,.0f} tokens/s{used}. Batches of {recipe["batch_tokens"]:,} tokens from {rows["rows"]:,} rows
+            of {rows["length"]} tokens{later}. A row starts at position 0, as every prompt does."""
         ),
-        _bullet(
+        bullet(
             f"""Samples: {100 * explained:.0f} % of the rows are explanations: a function, class, module or block
             without its docstring or comment, then the first sentence of it. Of the other samples
-            {100 * samples.SHARE_INFILLING:.0f} % ({100 * (1 - explained) * samples.SHARE_INFILLING:.0f} % of all) are
-            infilling, suffix before prefix; the rest runs left to right. {100 * samples.SHARE_SNIPPETS:.0f} % get
+            {100 * infilling:.0f} % ({100 * (1 - explained) * infilling:.0f} % of all) are
+            infilling, suffix before prefix; the rest runs left to right. {100 * shares["snippets"]:.0f} % get
             definitions of sibling files in front, where the text uses some. The path stands in front of every sample.
             The layout is that of the server (`server/lm/prompt.py`)."""
         ),
-        _bullet(
+        bullet(
+            f"""Where an infilling sample is split: inside a line {100 * in_line:.0f} %, at the end of a block
+            {100 * of_block:.0f} %, at the end of any other line {100 * (1 - in_line - of_block):.0f} %."""
+        ),
+        bullet(
             f"""Vocabulary: merges cross blanks but never line breaks; a line break with its indentation is a piece of
             its own. The size was chosen by six minutes of training each, on one thread: bits per byte on 60 held-out
             files {sizes}."""
         ),
-        _bullet(
+        bullet(
             f"""Optimiser: Muon for the matrices of the blocks (peak rate {recipe["muon_rate"]:g}), AdamW for the rest
             (peak rate {recipe["adam_rate"]:g}), weight decay {recipe["weight_decay"]:g}, gradients clipped at norm 1,
             no dropout. The rate rises over {recipe["warmup_steps"]} steps, stays, and falls as 1 - sqrt over the last
             {100 * recipe["decay_share"]:.0f} % of the run. Seed {recipe["seed"]}."""
         ),
+    )
+
+
+def _start(records: Records) -> Iterable[str]:
+    former = records.recipe.get("from")
+    if not former:
+        return
+    yield bullet(
+        f"""Started from former weights (sha256 `{former["weights_sha256"]}`) that had seen
+        {former["trained_tokens"] / 1e6:.2f} million tokens, and went on for {records.progress.tokens / 1e6:.2f}
+        million: {records.trained_tokens / 1e6:.2f} million in all. Only the later part is described here."""
     )
 
 
@@ -187,107 +215,41 @@ def _loss(log: Sequence[Mapping[str, float]]) -> Iterable[str]:
     )
     return (
         "Loss on the training rows, in nats a token, each a mean over some fifteen seconds:",
-        _table(("step", "million tokens", "minutes", "loss"), *rows),
-    )
-
-
-def _figures(figures: Mapping[str, Any]) -> Iterable[str]:
-    bits, line, sentence = figures["bits_per_byte"], figures["next_line"], figures["explanation"]
-    ngram = f"{bits['ngram_order']}-gram model of {bits['ngram_training_bytes'] / 1e6:.0f} MB of the training text"
-    return (
-        "## Figures",
-        _paragraph(
-            f"""On held-out packages, drawn by hash and from all packages in turn. What is written is written greedily
-            by the served model ({figures["precision"]}), and nothing is filtered; bits per byte are taken in fp32."""
-        ),
-        _table(
-            ("", ""),
-            ("bits per byte", f"**{bits['model']:.3f}**"),
-            ("the same files in one stream of `xz -9e`", f"{bits['xz']:.3f}"),
-            (f"the same tokens by a {ngram}", f"{bits['ngram']:.3f}"),
-            ("next line, exact match", f"**{100 * line['exact_match']:.1f} %** of {line['lines']}"),
-            ("explanations, chrF (0..100)", f"**{100 * sentence['chrf']:.1f}** over {sentence['functions']} functions"),
-            ("the function's name spelled out, chrF", f"{100 * sentence['name_chrf']:.1f}"),
-        ),
-        _paragraph(
-            f"""Bits per byte: {bits["bytes"]:,} bytes in {bits["files"]} files of {bits["packages"]} packages, each
-            file behind its path alone, in windows of 512 tokens that overlap by half. Next line: a line of code from
-            behind its indentation, with the file before and after it. chrF against the docstring's first sentence
-            (Popović 2015; n-grams up to 6, beta 2)."""
-        ),
-        "Again: `python -m finetune.pretrain evaluate --checkpoint RUN --corpus CORPUS`.",
+        f"![loss over tokens]({LOSS_FILE})",
+        folded("the same in numbers", table(("step", "million tokens", "minutes", "loss"), *rows)),
     )
 
 
 def _limits(records: Records, figures: Mapping[str, Any]) -> Iterable[str]:
-    exact = 100 * figures["next_line"]["exact_match"]
+    whole, ends = (100 * figures[kind]["exact_match"] for kind in ("next_line", "mid_line"))
     return (
         "## What it cannot do",
-        _bullet(
-            f"""It has seen {records.progress.tokens / 1e6:.1f} million tokens, far too few to know libraries. It knows
+        bullet(
+            f"""It has seen {records.trained_tokens / 1e6:.1f} million tokens, far too few to know libraries. It knows
             idiom and layout; a call that it writes need not exist."""
         ),
-        _bullet(
-            f"""As it stands it writes {exact:.1f} % of whole lines right. The server therefore shows only what it is
-            confident of, and adaptation to a repository is the point."""
+        bullet(
+            f"""As it stands it writes {whole:.1f} % of whole lines and {ends:.1f} % of the ends of lines right. The
+            server therefore shows only what it is confident of, and adaptation to a repository is the point."""
         ),
-        _bullet(
-            """Its sentences are guesses in the tone of a docstring. The server marks them as generated and keeps the
-            unsure ones back; they do not replace reading the code."""
+        bullet(
+            f"""Its sentences are guesses in the tone of a docstring: by chrF the model
+            {explanation_verdict(figures["explanation"])}. The server marks them as generated and keeps the unsure
+            ones back; they do not replace reading the code."""
         ),
-        _bullet("It learned from Python and English alone. Other languages are text to it."),
-        _bullet(
+        bullet("It learned from Python and English alone. Other languages are text to it."),
+        bullet(
             """It may repeat what it learned from, mistakes and names of authors included, and is no judge of
             security."""
         ),
     )
 
 
-def _trials(figures: Mapping[str, Any]) -> Iterable[str]:
-    lines, sentences = figures["completions"], figures["explanations"]
-    return (
-        f"## {len(lines)} completions and {len(sentences)} explanations, unselected",
-        "The first ones of the figures above. `>>>` is what the model wrote, `===` what stands in the file.",
-        *(_completion(trial) for trial in lines),
-        _table(
-            ("function", "the model's sentence", "the docstring's"),
-            *((f"`{trial['name']}`", _cell(trial["written"]), _cell(trial["expected"])) for trial in sentences),
-        ),
-    )
-
-
-def _completion(trial: Mapping[str, Any]) -> str:
-    *above, typed = trial["above"].split("\n")
-    shown = [f"    {line}" for line in above if line.strip()]
-    shown += [f">>> {typed}{trial['written']}", f"=== {typed}{trial['expected']}"]
-    return f"`{trial['path']}`\n\n" + "\n".join(f"    {line}"[:MAX_SHOWN_CHARACTERS].rstrip() for line in shown)
-
-
 def _licence() -> Iterable[str]:
     return (
         "## Licence",
-        _paragraph(
+        paragraph(
             f"""Apache-2.0, as the rest of the project. The packages that the model learned from are listed with their
             licences in `{MANIFEST_PATH}`: all are permissive, or offer a permissive one to choose."""
         ),
     )
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
-
-
-def _bullet(text: str) -> str:
-    text = " ".join(text.split())
-    return textwrap.fill(f"- {text}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-
-
-def _table(head: Sequence[str], *rows: Sequence[str]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-
-
-def _cell(text: str) -> str:
-    """A text that cannot break its table row."""
-    for character in "\\`*_<>|[]":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())

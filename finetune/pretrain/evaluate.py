@@ -1,4 +1,4 @@
-"""How good a base model is on packages it has never seen, beside compressors and counts that know no code.
+"""How good a base model is on packages it has never seen, beside compressors, counts and answers that know no code.
 
 Every bits-per-byte figure is over the same files and counts the same bytes.
 """
@@ -6,8 +6,6 @@ Every bits-per-byte figure is over the same files and counts the same bytes.
 from __future__ import annotations
 
 import logging
-import lzma
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,25 +14,25 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from finetune.pretrain import heldout, trials
-from finetune.pretrain.gpt2 import GPT2
+from finetune.pretrain.bits import Floats, byte_bits, model_bits, ngram_bits, token_bits, xz_bits
 from finetune.pretrain.manifest import read_manifest
-from finetune.pretrain.ngram import NGram
+from finetune.pretrain.passages import Explained
 from finetune.pretrain.rows import read_files
-from finetune.pretrain.run_folder import load_checkpoint, weights_sha256
+from finetune.pretrain.run_folder import WEIGHTS_FILE, load_checkpoint, weights_sha256
 from finetune.pretrain.samples import SourceFile
-from server.lm.errors import UserError
+from finetune.pretrain.sentences import sentence_figures
+from finetune.pretrain.similar import SimilarFunctions, training_functions
+from finetune.pretrain.token_kinds import KINDS, byte_kinds
+from finetune.pretrain.trials import LineTrial
 from server.lm.model import load_model
-from server.lm.prompt import file_header
 from server.lm.tokenizer import BytePairTokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-WINDOW_TOKENS = 512  # what a completion prompt usually shows
 NGRAM_ORDER = 5
-N_SHOWN = 20  # trials of each kind that are kept word for word
+N_SHOWN = 40  # completions and explanations that are kept word for word
 
 T = TypeVar("T")
 
@@ -45,106 +43,108 @@ class EvaluationPlan:
 
     checkpoint: Path  # config.json, model.safetensors, tokenizer.json
     corpus: Path
+    former: Path | None = None  # the model that this one is to replace, with the same files
     n_bytes: int = 400_000  # of held-out text for bits per byte
-    n_ngram_bytes: int = 20_000_000  # of training text for the n-gram model
-    n_lines: int = 300
+    n_training_bytes: int = 20_000_000  # of training text for the n-gram model and the search for similar functions
+    n_lines: int = 300  # whole ones, and as many ends of lines
     n_functions: int = 200
     threads: int = 2
 
 
-@dataclass(frozen=True, slots=True)
-class BitsPerByte:
-    """A figure with what it was taken over."""
-
-    bits: float
-    n_bytes: int
-
-    @property
-    def value(self) -> float:
-        """Bits per byte of source text."""
-        return self.bits / max(self.n_bytes, 1)
-
-
 def evaluate(plan: EvaluationPlan) -> dict[str, Any]:
     """All figures of a checkpoint, with trials word for word; ready for JSON. Raises `UserError`."""
-    model = load_checkpoint(plan.checkpoint).eval()
-    tokenizer = load_tokenizer(plan.checkpoint)
     torch.set_num_threads(plan.threads)
+    model, tokenizer = load_checkpoint(plan.checkpoint).eval(), load_tokenizer(plan.checkpoint)
     packages = heldout.heldout_packages(plan.corpus)
     files = heldout.judged_files(packages, plan.n_bytes)
-    of_model = _timed("bits per byte of the model", lambda: model_bits(model, tokenizer, files))
-    of_xz = _timed("bits per byte of xz", lambda: xz_bits(files))
-    training = _timed("reading training text", lambda: training_sample(plan.corpus, plan.n_ngram_bytes))
-    of_ngram = _timed("bits per byte of n-grams", lambda: ngram_bits(NGRAM_ORDER, tokenizer, training, files))
-    served = load_model(str(plan.checkpoint), threads=plan.threads)
-    drawn_lines = heldout.judged_lines(packages, plan.n_lines)
-    lines = _timed("next lines", lambda: trials.write_lines(served, drawn_lines))
     functions = heldout.judged_functions(packages, plan.n_functions)
+    training = _timed("reading training text", lambda: training_sample(plan.corpus, plan.n_training_bytes))
+    of_files = _timed("bits per byte of the model", lambda: [token_bits(model, tokenizer, file) for file in files])
+    of_former = _timed("bits per byte of the former model", lambda: former_figures(plan, files))
+    of_xz = _timed("bits per byte of xz", lambda: xz_bits(files))
+    of_ngram = _timed("bits per byte of n-grams", lambda: ngram_bits(NGRAM_ORDER, tokenizer, training, files))
+    known = _timed("functions to search", lambda: training_functions(training))
+    similar = _timed("similar functions", lambda: similar_sentences(known, functions))
+    served = load_model(str(plan.checkpoint), threads=plan.threads)
+    whole = heldout.judged_lines(packages, plan.n_lines)
+    ends = heldout.judged_line_ends(packages, plan.n_lines)
+    lines = _timed("next lines", lambda: trials.write_lines(served, whole))
+    line_ends = _timed("ends of lines", lambda: trials.write_lines(served, ends))
     sentences = _timed("explanations", lambda: trials.write_sentences(served, functions))
     return {
         "weights_sha256": weights_sha256(plan.checkpoint),
         "tokenizer_sha256": tokenizer.fingerprint,
         "precision": served.precision,
+        "former": of_former,
         "bits_per_byte": {
             "packages": len({file.package for file in files}),
             "files": len(files),
-            "bytes": of_model.n_bytes,
-            "model": of_model.value,
+            "bytes": of_xz.n_bytes,
+            "model": sum(float(bits.sum()) for bits in of_files) / max(of_xz.n_bytes, 1),
             "xz": of_xz.value,
             "ngram": of_ngram.value,
             "ngram_order": NGRAM_ORDER,
-            "ngram_training_bytes": sum(len(file.text.encode()) for file in training),
+            "training_bytes": sum(len(file.text.encode()) for file in training),
+            **bits_by_kind(tokenizer, files, of_files, packages),
         },
-        "next_line": {"lines": len(lines), "exact_match": _mean([trial.is_exact for trial in lines])},
-        "explanation": {
-            "functions": len(sentences),
-            "chrf": _mean([trial.chrf for trial in sentences]),
-            "name_chrf": _mean([trial.name_chrf for trial in sentences]),
-        },
-        "completions": [asdict(trial) for trial in lines[:N_SHOWN]],
-        "explanations": [asdict(trial) for trial in sentences[:N_SHOWN]],
+        "next_line": _line_figures(lines),
+        "mid_line": _line_figures(line_ends),
+        "explanation": {**sentence_figures(sentences, similar), "functions_searched": len(known)},
+        "next_lines_shown": [asdict(trial) for trial in lines[: N_SHOWN // 2]],
+        "mid_lines_shown": [asdict(trial) for trial in line_ends[: N_SHOWN // 2]],
+        "explanations_shown": [asdict(trial) for trial in sentences[:N_SHOWN]],
     }
 
 
-@torch.no_grad()
-def model_bits(
-    model: GPT2, tokenizer: BytePairTokenizer, files: Sequence[SourceFile], window: int = WINDOW_TOKENS
-) -> BitsPerByte:
-    """Bits of the files' text under the model: left to right behind the path, in windows that overlap by half."""
-    special = tokenizer.special
-    if special is None:
-        raise UserError("the tokenizer has no prompt markers; evaluate a checkpoint that `finetune.pretrain` made")
-    bits, n_bytes = 0.0, 0
-    for file in files:
-        header = [*file_header(file.path, tokenizer, special), special.fim_prefix]
-        ids = tokenizer.encode(file.text)
-        n_bytes += len(file.text.encode("utf-8"))
-        n_shown = window - len(header)
-        first = 0
-        while first < len(ids):
-            past = max(first - n_shown // 2, 0)
-            end = min(past + n_shown, len(ids))
-            row = torch.tensor([[*header, *ids[past:end]]])
-            n_new = end - first
-            logits = model.head(model.hidden(row[:, :-1])[0, -n_new:])
-            bits += float(functional.cross_entropy(logits, row[0, -n_new:], reduction="sum")) / math.log(2)
-            first = end
-    return BitsPerByte(bits, n_bytes)
+def former_figures(plan: EvaluationPlan, files: Sequence[SourceFile]) -> dict[str, Any] | None:
+    """Bits per byte of the model to be replaced, on the same files; None where there is none, or the same one."""
+    if plan.former is None or not (plan.former / WEIGHTS_FILE).is_file():
+        return None
+    weights = weights_sha256(plan.former)
+    if weights == weights_sha256(plan.checkpoint):
+        return None
+    model, tokenizer = load_checkpoint(plan.former).eval(), load_tokenizer(plan.former)
+    return {"weights_sha256": weights, "bits_per_byte": model_bits(model, tokenizer, files).value}
 
 
-def xz_bits(files: Sequence[SourceFile]) -> BitsPerByte:
-    """Bits that xz at its strongest (`xz -9e`) spends on all files in one stream."""
-    data = b"".join(file.text.encode("utf-8") for file in files)
-    return BitsPerByte(8.0 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)), len(data))
+def bits_by_kind(
+    tokenizer: BytePairTokenizer,
+    files: Sequence[SourceFile],
+    of_files: Sequence[Floats],
+    packages: Sequence[Sequence[SourceFile]],
+) -> dict[str, Any]:
+    """Bits per byte for each kind of token, with its share of the bytes; bits of a token lie evenly on its bytes.
+
+    What is a string or a comment is seen in the whole file, even where `files` holds its head alone. Files that Python
+    cannot cut into tokens are counted and left out.
+    """
+    whole = {(file.package, file.path): file.text for package in packages for file in package}
+    bits, sizes, n_left_out = np.zeros(len(KINDS)), np.zeros(len(KINDS), dtype=np.int64), 0
+    for file, of_tokens in zip(files, of_files, strict=True):
+        kinds = byte_kinds(whole[file.package, file.path])
+        if kinds is None:
+            n_left_out += 1
+            continue
+        of_bytes = byte_bits(tokenizer.encode(file.text), of_tokens, tokenizer)
+        kinds = kinds[: len(of_bytes)]
+        bits += np.bincount(kinds, weights=of_bytes, minlength=len(KINDS))
+        sizes += np.bincount(kinds, minlength=len(KINDS))
+    by_kind = {
+        kind: {
+            "share_of_bytes": int(size) / max(int(sizes.sum()), 1),
+            "share_of_bits": float(spent) / max(float(bits.sum()), 1e-9),
+            "bits_per_byte": float(spent) / max(int(size), 1),
+        }
+        for kind, spent, size in zip(KINDS, bits, sizes, strict=True)
+    }
+    return {"by_kind": by_kind, "files_without_kinds": n_left_out}
 
 
-def ngram_bits(
-    order: int, tokenizer: BytePairTokenizer, training: Sequence[SourceFile], files: Sequence[SourceFile]
-) -> BitsPerByte:
-    """Bits of the files' text under an n-gram model of the training files, with the same tokens as the model."""
-    model = NGram(order, tokenizer.vocab_size, [tokenizer.encode(file.text) for file in training])
-    bits = -sum(float(np.log2(model.probabilities(tokenizer.encode(file.text))).sum()) for file in files)
-    return BitsPerByte(bits, sum(len(file.text.encode("utf-8")) for file in files))
+def similar_sentences(known: Sequence[Explained], functions: Sequence[Explained]) -> list[str]:
+    """For each function the sentence of the known one that is most like it; empty where none is like it."""
+    index = SimilarFunctions(known)
+    found = (index.find(function.source) for function in functions)
+    return [nearest.sentence if nearest else "" for nearest in found]
 
 
 def training_sample(corpus: Path, n_bytes: int) -> list[SourceFile]:
@@ -153,12 +153,12 @@ def training_sample(corpus: Path, n_bytes: int) -> list[SourceFile]:
     return [file for file in read_files(corpus, "train") if heldout.share_of(file) < share]
 
 
+def _line_figures(lines: Sequence[LineTrial]) -> dict[str, Any]:
+    return {"lines": len(lines), "exact_match": sum(trial.is_exact for trial in lines) / max(len(lines), 1)}
+
+
 def _timed(what: str, compute: Callable[[], T]) -> T:
     started = time.monotonic()
     result = compute()
     logger.info("%s: %.0f s", what, time.monotonic() - started)
     return result
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / max(len(values), 1)

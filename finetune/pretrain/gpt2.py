@@ -6,6 +6,7 @@ Needs torch alone, so that pretraining runs where transformers is not installed;
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,6 +135,8 @@ class GPT2(nn.Module):
         super().__init__()
         self.shape = shape
         self.transformer = Transformer(shape)
+        self.loss_rows: int | None = None  # `LOSS_ROWS`; a GPU wants many more
+        self.chunk_loss: ChunkLoss = chunk_loss
 
     def hidden(self, token_ids: Tensor) -> Tensor:
         """(batch, time) ids -> (batch, time, width) before the head."""
@@ -151,38 +154,72 @@ class GPT2(nn.Module):
     def loss(self, token_ids: Tensor, targets: Tensor) -> Tensor:
         """Mean negative log-likelihood in nats of the targets that are not `IGNORED`; both (batch, time)."""
         hidden = self.hidden(token_ids).reshape(-1, self.shape.n_embd)
-        weight = self.transformer.wte.weight
-        out: Tensor = ChunkedLoss.apply(hidden, weight, targets.reshape(-1))  # type: ignore[no-untyped-call]
+        if torch.is_autocast_enabled(hidden.device.type):
+            # The last layer norm answers in fp32 there; the head is the largest product of all.
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        out: Tensor = ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+            hidden, self.transformer.wte.weight, targets.reshape(-1), self.loss_rows, self.chunk_loss
+        )
         return out
+
+
+# (rows, width), (vocabulary, width), (rows,), number of all targets -> summed nats, gradients of the first two
+ChunkLoss = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def chunk_loss(hidden: Tensor, weight: Tensor, targets: Tensor, n_targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A `ChunkLoss`, written to make few passes over memory when each operation runs for itself."""
+    log_probs = torch.log_softmax((hidden @ weight.t()).float(), dim=1)
+    counted = targets != IGNORED
+    wanted = targets.clamp(min=0).unsqueeze(1)
+    nats = -(log_probs.gather(1, wanted).squeeze(1) * counted).sum()
+    grad = log_probs.exp_()
+    grad.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=grad.dtype))
+    grad *= (counted / n_targets).unsqueeze(1)
+    grad = grad.to(hidden.dtype)
+    return nats, grad @ weight, grad.t() @ hidden
+
+
+def fusible_chunk_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, n_targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for a compiler: element by element and without scattering, so that it becomes one pass."""
+    log_probs = torch.log_softmax((hidden @ weight.t()).float(), dim=1)
+    counted = (targets != IGNORED).unsqueeze(1)
+    wanted = targets.unsqueeze(1) == torch.arange(weight.shape[0], device=targets.device)
+    nats = -torch.where(wanted, log_probs, 0.0).sum()
+    grad = torch.where(counted, (log_probs.exp() - wanted.to(log_probs.dtype)) / n_targets, 0.0).to(hidden.dtype)
+    return nats, grad @ weight, grad.t() @ hidden
 
 
 class ChunkedLoss(torch.autograd.Function):
     """Mean cross-entropy of a tied head, a few hundred rows at a time; gradients are made on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        """(rows, width), (vocabulary, width), (rows,) -> scalar."""
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        n_rows: int | None = None,
+        chunk: ChunkLoss = chunk_loss,
+    ) -> Tensor:
+        """(rows, width), (vocabulary, width), (rows,) -> scalar; `n_rows` at a time, `LOSS_ROWS` for None."""
+        n_rows = n_rows or LOSS_ROWS
         n_targets = (targets != IGNORED).sum().clamp(min=1)
         cast_weight = weight.to(hidden.dtype)
         hidden_grad = torch.empty_like(hidden)
         weight_grad = torch.zeros_like(weight, dtype=torch.float32)
         total = torch.zeros((), device=hidden.device)
-        for start in range(0, hidden.shape[0], LOSS_ROWS):
-            rows = slice(start, start + LOSS_ROWS)
-            log_probs = torch.log_softmax((hidden[rows] @ cast_weight.t()).float(), dim=1)
-            counted = targets[rows] != IGNORED
-            wanted = targets[rows].clamp(min=0).unsqueeze(1)
-            total -= (log_probs.gather(1, wanted).squeeze(1) * counted).sum()
-            grad = log_probs.exp_()
-            grad.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=grad.dtype))
-            grad *= (counted / n_targets).unsqueeze(1)
-            grad = grad.to(hidden.dtype)
-            hidden_grad[rows] = grad @ cast_weight
-            weight_grad += grad.t() @ hidden[rows]
+        for start in range(0, hidden.shape[0], n_rows):
+            rows = slice(start, start + n_rows)
+            nats, hidden_grad[rows], part = chunk(hidden[rows], cast_weight, targets[rows], n_targets)
+            total += nats
+            weight_grad += part
         ctx.save_for_backward(hidden_grad, weight_grad.to(weight.dtype))
         return total / n_targets
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grad_outputs[0], weight_grad * grad_outputs[0], None
+        return hidden_grad * grad_outputs[0], weight_grad * grad_outputs[0], None, None, None

@@ -22,13 +22,14 @@ SEED = 0
 MAX_PACKAGE_BYTES = 2_000_000
 MAX_FILE_BYTES = 16_000  # longer files give their head
 MIN_LINE_CHARACTERS, MAX_LINE_CHARACTERS = 5, 120
+CUT_BEHIND = frozenset(".(= ")  # where people look up from the keyboard
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class HeldoutLine:
-    """A line of code to be written: `text[start:end]` of its file, without its indentation."""
+    """What is to be written of a line of code: `text[start:end]` of its file, up to the line's end."""
 
     file: SourceFile
     start: int
@@ -60,13 +61,18 @@ def judged_functions(packages: Sequence[Sequence[SourceFile]], n_functions: int)
 
 
 def judged_lines(packages: Sequence[Sequence[SourceFile]], n_lines: int) -> list[HeldoutLine]:
-    """Lines of code, one of each package in turn and at most one of a file."""
+    """Whole lines without their indentation, one of each package in turn and at most one of a file."""
     return list(islice(_in_turn(map(_lines, packages)), n_lines))
 
 
-def share_of(file: SourceFile) -> float:
-    """A number in 0..1 that belongs to the file's name."""
-    digest = blake2b(f"{SEED}:{file.package}/{file.path}".encode(), digest_size=8).digest()
+def judged_line_ends(packages: Sequence[Sequence[SourceFile]], n_lines: int) -> list[HeldoutLine]:
+    """The ends of other lines, each from behind one of `CUT_BEHIND`; drawn in the same way."""
+    return list(islice(_in_turn(map(_line_ends, packages)), n_lines))
+
+
+def share_of(file: SourceFile, draw: str = "") -> float:
+    """A number in 0..1 that belongs to the file's name, another one for each `draw`."""
+    digest = blake2b(f"{SEED}:{file.package}/{file.path}{draw}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
@@ -80,6 +86,20 @@ def _lines(package: Iterable[SourceFile]) -> Iterator[HeldoutLine]:
     for file in package:
         found = list(_code_lines(file))
         yield from found[int(share_of(file) * len(found)) :][:1]
+
+
+def _line_ends(package: Iterable[SourceFile]) -> Iterator[HeldoutLine]:
+    for file in package:
+        cuts_of_lines = [(line, cuts) for line in _code_lines(file) if (cuts := _cuts(line))]
+        if cuts_of_lines:
+            line, cuts = cuts_of_lines[int(share_of(file, "\0line") * len(cuts_of_lines))]
+            yield HeldoutLine(file, cuts[int(share_of(file, "\0cut") * len(cuts))], line.end)
+
+
+def _cuts(line: HeldoutLine) -> list[int]:
+    """The offsets in a line behind one of `CUT_BEHIND`, where something still follows."""
+    text = line.file.text
+    return [at for at in range(line.start + 1, line.end) if text[at - 1] in CUT_BEHIND and text[at : line.end].strip()]
 
 
 def _code_lines(file: SourceFile) -> Iterator[HeldoutLine]:

@@ -38,6 +38,7 @@ class Provenance:
     length: int
     seed: int
     max_package_bytes: int
+    split: str = "train"  # or "heldout"
     shares: Mapping[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
@@ -61,15 +62,23 @@ def read_provenance(rows: Path) -> Provenance | None:
     """Where the rows of a file come from; None where nobody noted it. Raises `ProvenanceError`."""
     path = provenance_path(rows)
     try:
-        return Provenance(**json.loads(path.read_text(encoding="utf-8")))
+        return parse_provenance(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, ProvenanceError) as error:
         raise ProvenanceError(f"cannot read {path}: {error}; make the rows again") from error
 
 
+def parse_provenance(data: Any) -> Provenance:
+    """What `asdict` made of a `Provenance`, read back. Raises `ProvenanceError`."""
+    try:
+        return Provenance(**data)
+    except TypeError as error:
+        raise ProvenanceError(f"this is no record of where rows come from: {error}") from error
+
+
 def check_rows(rows: Mapping[Path, Provenance | None], tokenizer: str | None) -> None:
-    """Raises `ProvenanceError` for rows of another tokenizer than the run's, or of more than one corpus."""
+    """Raises `ProvenanceError` for rows of another tokenizer, of held-out packages, or of more than one corpus."""
     first: tuple[Path, Provenance] | None = None
     for path, found in rows.items():
         if found is None:
@@ -78,6 +87,10 @@ def check_rows(rows: Mapping[Path, Provenance | None], tokenizer: str | None) ->
             raise ProvenanceError(
                 f"{path} was made with the tokenizer {_short(found.tokenizer)}, this run has {_short(tokenizer)}; "
                 f"name the --tokenizer of the rows, or make them again"
+            )
+        if found.split != "train":
+            raise ProvenanceError(
+                f"{path} was made from the packages that are held out; name rows of the training packages"
             )
         first = first or (path, found)
         if found.corpus != first[1].corpus:

@@ -17,18 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from finetune.pretrain.manifest import read_manifest
+from finetune.pretrain.manifest import Split, read_manifest
 from finetune.pretrain.provenance import Provenance, provenance_path, write_provenance
 from finetune.pretrain.samples import RowBuilder, SourceFile
+from finetune.pretrain.shards import Rows
 from server.lm.errors import UserError
 from server.lm.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
 MAX_VOCAB_SIZE = 1 << 16
-Rows = NDArray[np.uint16]  # (rows, length + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class RowPlan:
     max_tokens: int | None = None
     max_package_bytes: int = 2_000_000
     seed: int = 1
+    split: Split = "train"
 
 
 def read_files(corpus: Path, split: str) -> Iterator[SourceFile]:
@@ -85,8 +85,9 @@ def make_rows(plan: RowPlan, processes: int = 2) -> int:
         length=plan.length,
         seed=plan.seed,
         max_package_bytes=plan.max_package_bytes,
+        split=plan.split,
     )
-    packages = by_package(read_files(plan.corpus, "train"), plan.max_package_bytes, plan.seed)
+    packages = by_package(read_files(plan.corpus, plan.split), plan.max_package_bytes, plan.seed)
     wanted = None if plan.max_tokens is None else max(plan.max_tokens // plan.length, 1)
     made: list[Rows] = []
     n_rows = 0

@@ -21,6 +21,8 @@ from server.lm.errors import UserError
 
 STATE_FILE, LOG_FILE, RECIPE_FILE = "state.pt", "log.jsonl", "recipe.json"
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+PROGRESS_FILE = "progress.json"  # what is left of the state where a checkpoint has travelled without it
+STAGED_FILE = "staged.json"  # figures of a run on a lent machine
 EVALUATION_FILE, CARD_FILE = "evaluation.json", "MODEL_CARD.md"
 
 
@@ -36,6 +38,8 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     rows_taken: dict[str, int] = field(default_factory=lambda: {"rows": 0, "long_rows": 0})
+    # The shards that were begun, by number, in order; empty for rows that are one file.
+    visits: dict[str, list[int]] = field(default_factory=lambda: {"rows": [], "long_rows": []})
 
 
 def save_state(folder: Path, model: GPT2, parts: Sequence[torch.optim.Optimizer], progress: Progress) -> None:
@@ -77,6 +81,12 @@ def load_state(folder: Path, model: GPT2, parts: Sequence[torch.optim.Optimizer]
 def read_progress(folder: Path) -> Progress:
     """How far the run has come. Raises `TrainingError`."""
     path = folder / STATE_FILE
+    finished = folder / PROGRESS_FILE
+    try:
+        if finished.is_file() and not path.is_file():
+            return Progress(**json.loads(finished.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(f"cannot read {finished}: {error}; restore the file") from error
     try:
         return Progress(**_read_state(path)["progress"])
     except (KeyError, TypeError) as error:
@@ -148,6 +158,11 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     return entries
 
 
+def save_progress(folder: Path, progress: Progress) -> None:
+    """How far the run came, as `read_progress` finds it where there is no state. Raises `TrainingError`."""
+    _write(folder / PROGRESS_FILE, (json.dumps(asdict(progress)) + "\n").encode())
+
+
 def save_checkpoint(model: GPT2, folder: Path) -> None:
     """`config.json` and `model.safetensors` (fp16), as `GPT2LMHeadModel.from_pretrained` reads them."""
     from safetensors.torch import save
@@ -168,6 +183,32 @@ def load_checkpoint(folder: Path) -> GPT2:
     return model
 
 
+def start_from(folder: Path, model: GPT2) -> None:
+    """Gives the model the weights of a checkpoint, which must be of its shape. Raises `UserError`."""
+    config = open_checkpoint(folder).config
+    found = {name: getattr(config, name) for name in asdict(model.shape)}
+    if found != asdict(model.shape):
+        raise TrainingError(
+            f"the checkpoint in {folder} is of shape {found}, this run wants {asdict(model.shape)}; "
+            f"name another checkpoint, or give the same shape"
+        )
+    model.load_state_dict(load_checkpoint(folder).state_dict())
+
+
+def trained_tokens(folder: Path) -> int:
+    """How many tokens the weights of a checkpoint have seen in all; 0 where nobody noted it. Raises `TrainingError`."""
+    try:
+        noted = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("loracle") or {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise TrainingError(f"cannot read {folder / CONFIG_FILE}: {error}; restore the file") from error
+    if "trained_tokens" in noted:
+        return int(noted["trained_tokens"])
+    if not (folder / STATE_FILE).is_file() and not (folder / PROGRESS_FILE).is_file():
+        return 0
+    before = (read_recipe(folder).get("from") or {}) if has_recipe(folder) else {}
+    return read_progress(folder).tokens + int(before.get("trained_tokens", 0))
+
+
 def weights_sha256(folder: Path) -> str:
     """sha256 of the weights' file: an evaluation belongs to weights, not to a folder."""
     with (folder / WEIGHTS_FILE).open("rb") as stream:
@@ -177,6 +218,11 @@ def weights_sha256(folder: Path) -> str:
 def write_evaluation(folder: Path, figures: Mapping[str, Any]) -> None:
     """Keeps the figures of an evaluation. Raises `TrainingError`."""
     _write(folder / EVALUATION_FILE, (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_staged(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Keeps what was measured on the machine that trained. Raises `TrainingError`."""
+    _write(folder / STAGED_FILE, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 def write_card(folder: Path, card: str) -> None:

@@ -14,7 +14,15 @@ from typing import Any
 
 import torch
 
-from finetune.pretrain.run_folder import CARD_FILE, CONFIG_FILE, EVALUATION_FILE, load_checkpoint, weights_sha256
+from finetune.pretrain.loss_curve import LOSS_FILE
+from finetune.pretrain.run_folder import (
+    CARD_FILE,
+    CONFIG_FILE,
+    EVALUATION_FILE,
+    WEIGHTS_FILE,
+    load_checkpoint,
+    weights_sha256,
+)
 from server.lm import checkpoint as checkpoints
 from server.lm.errors import UserError
 from server.lm.prompt import PROMPT_VERSION
@@ -22,7 +30,8 @@ from server.lm.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-COPIED_FILES = ("model.safetensors", "tokenizer.json", CARD_FILE)
+COPIED_FILES = (WEIGHTS_FILE, "tokenizer.json", CARD_FILE, LOSS_FILE)
+MIN_GAIN = 0.01  # new weights cost every clone of the repository their size, so they have to be worth it
 BASE_MODEL = Path(checkpoints.__file__).resolve().parents[1] / "base_model"
 PROBE = "def add(first, second):\n    return first + second\n"
 
@@ -34,9 +43,10 @@ class ShippingError(UserError):
 def ship(run: Path, output: Path = BASE_MODEL) -> None:
     """Copies configuration, weights, tokenizer and card of `run` to `output`, replacing what is there.
 
-    Raises `UserError`.
+    Other weights there are replaced only by such that take at least `MIN_GAIN` fewer bits per byte. Raises `UserError`.
     """
     figures = _checked(run)
+    _check_gain(figures, run, output)
     partial, former = (output.with_name(output.name + ending) for ending in (".partial", ".former"))
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -71,7 +81,8 @@ def _checked(run: Path) -> dict[str, Any]:
         raise ShippingError(f"the weights in {run} give no numbers; train again with lower rates")
     try:
         figures: dict[str, Any] = json.loads((run / EVALUATION_FILE).read_text(encoding="utf-8"))
-        (run / CARD_FILE).read_text(encoding="utf-8")
+        for name in (CARD_FILE, LOSS_FILE):
+            (run / name).read_bytes()
     except (OSError, ValueError) as error:
         raise ShippingError(
             f"{run} has not been evaluated ({error}); run `finetune.pretrain evaluate` first"
@@ -82,12 +93,34 @@ def _checked(run: Path) -> dict[str, Any]:
     return figures
 
 
+def _check_gain(figures: dict[str, Any], run: Path, output: Path) -> None:
+    """Raises `ShippingError` unless the evaluation found the run better than the weights in `output`, if any."""
+    if not (output / WEIGHTS_FILE).is_file():
+        return
+    replaced = weights_sha256(output)
+    if replaced == figures["weights_sha256"]:
+        return
+    former = figures.get("former") or {}
+    if former.get("weights_sha256") != replaced:
+        raise ShippingError(
+            f"{run} was not measured beside the weights in {output}; "
+            f"run `finetune.pretrain evaluate` on it again, with `--former {output}`"
+        )
+    ours, theirs = figures["bits_per_byte"]["model"], former["bits_per_byte"]
+    if not ours <= theirs * (1 - MIN_GAIN):
+        raise ShippingError(
+            f"the weights in {run} take {ours:.4f} bits per byte, those in {output} {theirs:.4f} on the same files; "
+            f"new ones have to be {100 * MIN_GAIN:.0f} % better: train longer, or keep the former ones"
+        )
+
+
 def _config(run: Path, figures: dict[str, Any]) -> str:
     config = json.loads((run / CONFIG_FILE).read_text(encoding="utf-8"))
     config["loracle"] = {
         "prompt_version": PROMPT_VERSION,
         "trained_tokens": figures["trained_tokens"],
         "infilling": True,
-        "explanations": True,
+        # Whether the server shows sentences by itself: only if they surely say more than the name spelled out.
+        "explanations": figures["explanation"]["chrf"]["over_name"]["low"] > 0,
     }
     return json.dumps(config, indent=2, sort_keys=True) + "\n"

@@ -5,11 +5,9 @@ Greedy, and nothing is filtered or left out: what the filters would keep back co
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune.pretrain.chrf import chrf
 from finetune.pretrain.heldout import HeldoutLine
 from finetune.pretrain.passages import Explained
 from server.lm.context import Document, context_at
@@ -21,15 +19,14 @@ from server.lm.prompt import completion_prompt, explanation_prompt
 MAX_LINE_TOKENS = 64
 MAX_SENTENCE_TOKENS = 48
 N_LINES_ABOVE = 3
-PART_OF_NAME = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class LineTrial:
-    """A line of a held-out file, written anew with the file around it."""
+    """A line of a held-out file or its end, written anew with the file around it."""
 
     path: str
-    above: str  # the last lines before it, up to the cursor
+    above: str  # the last lines before the cursor, up to it
     expected: str
     written: str
 
@@ -41,30 +38,22 @@ class LineTrial:
 
 @dataclass(frozen=True, slots=True)
 class SentenceTrial:
-    """A held-out function without its docstring, explained anew."""
+    """A held-out function, explained anew without its docstring."""
 
     path: str
     name: str
     expected: str
     written: str
-    chrf: float
-    name_chrf: float  # of the name alone, spelled out
 
 
 def write_lines(model: LoadedModel, lines: Sequence[HeldoutLine]) -> list[LineTrial]:
-    """What the model writes with the cursor behind each line's indentation, up to the line's end."""
+    """What the model writes with the cursor at the start of each, up to the line's end."""
     return [_write_line(model, line) for line in lines]
 
 
 def write_sentences(model: LoadedModel, functions: Sequence[Explained]) -> list[SentenceTrial]:
     """The model's sentence on each function."""
     return [_write_sentence(model, function) for function in functions]
-
-
-def spelled_out(name: str) -> str:
-    """The words of a name as a sentence: `read_csvFile` gives "Read csv file."."""
-    words = " ".join(PART_OF_NAME.findall(name)).lower()
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _write_line(model: LoadedModel, line: HeldoutLine) -> LineTrial:
@@ -97,15 +86,7 @@ def _write_sentence(model: LoadedModel, function: Explained) -> SentenceTrial:
         stop=_line_end,
         max_new_tokens=MAX_SENTENCE_TOKENS,
     )
-    sentence = written.text.strip()
-    return SentenceTrial(
-        path=function.path,
-        name=function.name,
-        expected=function.sentence,
-        written=sentence,
-        chrf=chrf(sentence, function.sentence),
-        name_chrf=chrf(spelled_out(function.name), function.sentence),
-    )
+    return SentenceTrial(function.path, function.name, function.sentence, written.text.strip())
 
 
 def _line_end(text: str) -> int | None:

@@ -56,6 +56,7 @@ class Checkpoint:
     config: ModelConfig
     weights: CheckpointWeights
     fingerprint: str  # sha256 over configuration, weights and tokenizer
+    explains_by_default: bool = True  # False: by its maker's own measure a function's name says more
 
 
 class CheckpointWeights(Mapping[str, NDArray[Any]]):
@@ -170,7 +171,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     files = _weight_files(folder)
     weights = CheckpointWeights(folder, files)
     _check_tensors(folder, files, config)
-    return Checkpoint(folder, config, weights, _fingerprint(folder, sorted(set(files.values()))))
+    fingerprint = _fingerprint(folder, sorted(set(files.values())))
+    ours = _read_json(folder / CONFIG_FILE).get("loracle")
+    explains = not isinstance(ours, dict) or ours.get("explanations", True) is not False
+    return Checkpoint(folder, config, weights, fingerprint, explains)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -38,6 +38,7 @@ class LoadedModel:
     supports_infilling: bool  # False: a plain GPT-2, which has not learned our markers; only the prefix is fed
     supports_explanations: bool
     precision: Precision
+    explains_by_default: bool = True  # False: sentences only where somebody wants them always
 
 
 def load_model(
@@ -76,6 +77,7 @@ def load_model(
         supports_infilling=tokenizer.special is not None,
         supports_explanations=tokenizer.special is not None,
         precision=precision,
+        explains_by_default=checkpoint.explains_by_default,
     )
 
 

@@ -192,7 +192,9 @@ def explained(served: LoadedModel) -> list[Generation]:
 
 def test_the_folder_holds_the_model_and_its_card_and_nothing_else():
     names = {path.name for path in BASE_MODEL.iterdir()}
-    assert names == {"config.json", "model.safetensors", "tokenizer.json", "MODEL_CARD.md"}
+    card = (BASE_MODEL / "MODEL_CARD.md").read_text(encoding="utf-8")
+    pictures = set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", card))
+    assert names == {"config.json", "model.safetensors", "tokenizer.json", "MODEL_CARD.md", *pictures}
 
 
 def test_it_is_the_default():
