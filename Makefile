@@ -34,10 +34,10 @@ test: check  ## Everything: check, then the shipped model and the end-to-end tes
 	$(RUN) -m pytest -q -m 'slow or e2e'
 
 bench: $(STAMP)  ## Speed on this machine (nothing else should run)
-	$(RUN) -m tests.bench process replay
+	$(RUN) -m tests.bench process replay engines
 
-quality: $(STAMP)  ## How good the shipped model's answers are, on held-out files
-	$(RUN) -m tests.bench cursors healing fidelity
+quality: $(STAMP)  ## How good lines and explanations are, in held-out files of whole repositories
+	$(RUN) -m tests.bench quality
 
 readme: $(STAMP)  ## Write the settings table into README.md
 	@{ sed '/<!-- settings: begin -->/q' README.md; $(RUN) -m server.settings; \

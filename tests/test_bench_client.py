@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.bench.client import Client, ServerFailure, offset_at, position_at
+from tests.bench.client import Client, NoAnswer, ServerFailure, offset_at, position_at
 from tests.bench.suggestion import Item, items_of
 
 # Answers each request with its own parameters; some methods do something else.
@@ -51,6 +53,16 @@ def test_answers_find_their_requests_and_their_times(client: Client) -> None:
     assert first.sent_at < first.arrived_at <= second.arrived_at
 
 
+def test_a_session_is_opened_in_a_folder_if_there_is_one(client: Client, tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+    client.send = lambda method, params: sent.append(params) or Client.send(client, method, params)  # type: ignore
+    client.initialize({"a": 1}, tmp_path)
+    client.initialize()
+    inside, nowhere = ((params["rootUri"], params["workspaceFolders"]) for params in sent)
+    assert inside == (tmp_path.as_uri(), [{"uri": tmp_path.as_uri(), "name": tmp_path.name}])
+    assert nowhere == (None, None)
+
+
 def test_a_question_of_the_server_is_answered_with_nothing(client: Client) -> None:
     client.call("ask", {})
     assert {"jsonrpc": "2.0", "id": 99, "result": None} in client.call("notified", {})
@@ -78,14 +90,16 @@ def test_an_error_is_named(client: Client) -> None:
 def test_a_server_that_hangs_is_named(client: Client) -> None:
     pending = client.send("hang", {})
     assert not pending.within(0)
-    with pytest.raises(ServerFailure, match="did not answer hang within 0 s"):
+    with pytest.raises(NoAnswer, match="did not answer hang within 0 s"):
         pending.result(timeout_s=0.01)
 
 
 def test_a_server_that_dies_is_named_with_its_last_words(client: Client) -> None:
     waiting = client.send("hang", {})
+    assert not client.is_dead
     with pytest.raises(ServerFailure, match="ended with status 1: out of order"):
         client.call("die", {})
+    assert client.is_dead
     with pytest.raises(ServerFailure, match="ended with status 1"):
         waiting.result()
     with pytest.raises(ServerFailure, match="ended with status 1"):

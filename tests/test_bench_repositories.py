@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.bench import repositories
-from tests.bench.repositories import HELD_OUT, FetchError, Package, fetch, fetch_all
+from tests.bench.repositories import HELD_OUT, QUALITY, TUNING, FetchError, Package, fetch, fetch_all
 
 EXCLUDED = Path(__file__).resolve().parents[1] / "finetune" / "pretrain" / "excluded_packages.txt"
 
@@ -74,6 +75,16 @@ def test_nothing_is_unpacked_outside(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not list(tmp_path.rglob("escaped.py"))
 
 
+def test_a_wheel_is_an_archive_of_sources_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tmp_path / "demo-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(made, "w") as wheel:
+        wheel.writestr("demo/__init__.py", "x=1\n")
+        wheel.writestr("demo-1.0.dist-info/METADATA", "")
+    monkeypatch.setattr(repositories, "_download", copying(made))
+    package = Package("python", "demo", "1.0", hashlib.sha256(made.read_bytes()).hexdigest(), "demo", "wheel")
+    assert (fetch(package, tmp_path / "cache") / "__init__.py").read_text() == "x=1\n"
+
+
 def test_all_that_can_be_had_is_and_the_rest_is_named(package: Package) -> None:
     other = Package("npm", "other", "2.0", "0" * 64, "src")
     found, problems = fetch_all([other, package])
@@ -89,4 +100,4 @@ def test_without_npm_a_package_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_no_corpus_contains_what_is_measured_on() -> None:
     excluded = EXCLUDED.read_text(encoding="utf-8").split()
-    assert {package.name for package in HELD_OUT if package.registry == "python"} <= set(excluded)
+    assert {package.name for package in (*HELD_OUT, *QUALITY, *TUNING)} <= set(excluded)

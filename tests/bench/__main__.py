@@ -1,7 +1,8 @@
 """Measures this machine and the model: `python -P -m tests.bench [PART ...]`, all parts without one.
 
-Prints one table, a mark in front of each figure that breaks its bound, and writes the same as JSON. Ends with 1 when a
-bound is broken, a part fails or a package cannot be fetched. QUICK=1 takes small samples, to see that all works.
+Prints one table, a mark in front of each figure that breaks its bound, and writes the same as JSON, as an HTML page
+with plots, and as Markdown. Ends with 1 when a bound is broken, a part fails or a package cannot be fetched. QUICK=1
+takes small samples, to see that all works.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from server.lm.errors import UserError
 from tests.bench import machine
 from tests.bench.heldout import files_of
 from tests.bench.options import Options
-from tests.bench.repositories import cache_folder, fetch_all
+from tests.bench.page import Report, Section, markdown, page, table_of
+from tests.bench.repositories import HELD_OUT, QUALITY, TUNING, TYPESCRIPT, Package, cache_folder, fetch_all
 from tests.bench.table import BenchError, Row, as_json, as_text
 
 # The parts that time something come first: the others would warm the machine.
-PARTS = ("process", "replay", "cursors", "healing", "fidelity")
+PARTS = ("process", "replay", "engines", "quality", "cursors", "healing", "fidelity")
+# What an undotted name may mean beside a setting of `completion`.
+_TOP_SETTINGS = ("adapter", "engine", "exclude", "threads")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,23 +38,34 @@ def main(arguments: list[str] | None = None) -> int:
     where = machine.look()
     if where.warning:
         print(f"warning: {where.warning}")
-    sources, problems = fetch_all()
+    parts = parsed.parts or PARTS
+    sources, problems = fetch_all(HELD_OUT) if set(parts) - {"quality"} else ({}, [])
+    repositories, missing = fetch_all(repositories_of(parsed.tuning)) if "quality" in parts else ({}, [])
+    problems += [problem for problem in missing if problem not in problems]
+    settings = sections(parsed.set)
     options = Options(
         files=tuple(files_of(sources)),
         model=parsed.model,
         quick=parsed.quick or os.environ.get("QUICK", "0") not in ("", "0"),
         count=parsed.count,
-        completion=dict(parsed.set),
+        completion=settings.pop("completion", {}),
+        settings=settings,
+        repositories=repositories,
+        tuning=parsed.tuning,
+        against=parsed.against,
     )
-    print(f"model: {options.model}; held-out: {', '.join(map(str, sources)) or 'nothing'}", end="\n\n", flush=True)
-    rows: list[Row] = []
-    for part in parsed.parts or PARTS:
-        found, failed = measured(part, import_module(f"tests.bench.{part}").run, options)
-        rows += found
+    fetched = dict.fromkeys([*sources, *repositories])
+    print(f"model: {options.model}; held-out: {', '.join(map(str, fetched)) or 'nothing'}", end="\n\n", flush=True)
+    reports: dict[str, Report] = {}
+    for part in parts:
+        report, failed = measured(part, import_module(f"tests.bench.{part}").run, options)
         problems += failed
+        if report is not None:
+            reports[part] = report
+    rows = [row for report in reports.values() for row in report.rows]
     tell(rows, problems, where)
     path = parsed.json or cache_folder() / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    write(path, rows, problems, where, options)
+    write(path, reports, problems, where, options)
     return 1 if problems or any(row.is_missed for row in rows) else 0
 
 
@@ -67,32 +83,51 @@ def tell(rows: Sequence[Row], problems: Sequence[str], where: machine.Machine) -
         print(f"warning: {where.warning}")
 
 
-def write(path: Path, rows: Sequence[Row], problems: Sequence[str], where: machine.Machine, options: Options) -> None:
-    """Writes what was found as JSON."""
+def write(
+    path: Path, reports: Mapping[str, Report], problems: Sequence[str], where: machine.Machine, options: Options
+) -> None:
+    """Writes what was found as JSON, and beside it the page and its tables as Markdown."""
+    now = datetime.now(UTC)
     result = {
-        "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "time": f"{now:%Y-%m-%dT%H:%M:%SZ}",
         "machine": str(where),
         "is_calm": where.is_calm,
         "model": options.model,
         "quick": options.quick,
-        "rows": as_json(rows),
+        "rows": as_json([row for report in reports.values() for row in report.rows]),
+        "details": {part: dict(report.details) for part, report in reports.items() if report.details},
         "problems": list(problems),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"written to {path}")
+    title, about = "Loracle, measured", f"{now:%Y-%m-%d %H:%M} UTC; model {options.model}; {where}."
+    about += f" {where.warning}" if where.warning else ""
+    about += " Small samples." if options.quick else ""
+    sections = [section for part, report in reports.items() for section in sections_of(part, report)]
+    if problems:
+        sections.insert(0, Section("Failed", (), " ".join(f"{problem}." for problem in problems)))
+    path.with_suffix(".html").write_text(page(title, about, sections), encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(title, about, sections), encoding="utf-8")
+    print(f"written to {path}, the page to {path.with_suffix('.html')}, its tables to {path.with_suffix('.md')}")
 
 
-def measured(part: str, run: Callable[[Options], Sequence[Row]], options: Options) -> tuple[list[Row], list[str]]:
-    """The rows of a part; where it fails, none and one sentence on why."""
+def sections_of(part: str, report: Report) -> Sequence[Section]:
+    """What a part says for the page, or its rows."""
+    return report.sections or [Section(part.capitalize(), [table_of(report.rows)])]
+
+
+def measured(
+    part: str, run: Callable[[Options], Report | Sequence[Row]], options: Options
+) -> tuple[Report | None, list[str]]:
+    """What a part found; where it fails, None and one sentence on why."""
     print(f"{part} ...", flush=True)
     began = time.monotonic()
     try:
-        rows = list(run(options))
+        found = run(options)
     except (BenchError, UserError) as error:
-        return [], [f"{part}: {error}"]
+        return None, [f"{part}: {error}"]
     print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
-    return rows, []
+    return (found if isinstance(found, Report) else Report(tuple(found))), []
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,10 +141,35 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--quick", action="store_true", help="small samples, as with QUICK=1")
     result.add_argument("--count", type=int, help="cases in place of the part's own number")
     result.add_argument(
-        "--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="a setting of `completion`"
+        "--set",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of `completion`, or of another section with its name in front: hover.deadlineMs=500",
     )
+    result.add_argument("--tuning", action="store_true", help="quality: on the packages that settings are fitted on")
+    result.add_argument("--against", type=Path, metavar="FILE", help="quality: the JSON of a run to compare with")
     result.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")
     return result
+
+
+def repositories_of(tuning: bool) -> tuple[Package, ...]:
+    """The packages that quality is measured on, and what is needed to draw cases in them."""
+    packages = TUNING if tuning else QUALITY
+    return (*packages, TYPESCRIPT) if any(package.registry == "npm" for package in packages) else packages
+
+
+def sections(settings: Sequence[tuple[str, object]]) -> dict[str, Any]:
+    """Settings by section, as a client sends them; a name without a section is one of `completion`."""
+    found: dict[str, Any] = {}
+    for name, value in settings:
+        section, dot, inner = name.partition(".")
+        if not dot and name in _TOP_SETTINGS:
+            found[name] = value
+        else:
+            found.setdefault(section if dot else "completion", {})[inner if dot else name] = value
+    return found
 
 
 def part_named(text: str) -> str:

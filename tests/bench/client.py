@@ -28,6 +28,10 @@ class ServerFailure(BenchError):
     """The server died, did not answer in time, or answered an error."""
 
 
+class NoAnswer(ServerFailure):
+    """The server lives and did not answer in time."""
+
+
 class Pending:
     """A request on its way. Times are those of `time.perf_counter`."""
 
@@ -55,7 +59,7 @@ class Pending:
     def result(self, timeout_s: float = WAIT_S) -> Any:
         """What was answered. ServerFailure when nothing comes, or an error."""
         if not self.within(timeout_s):
-            raise ServerFailure(f"the server did not answer {self.method} within {timeout_s:.0f} s")
+            raise NoAnswer(f"the server did not answer {self.method} within {timeout_s:.0f} s")
         if self.error is not None:
             raise ServerFailure(f"{self.method}: {self.error.get('message')}")
         return self._message.get("result")
@@ -122,14 +126,22 @@ class Client:
     def cancel(self, pending: Pending) -> None:
         self.notify("$/cancelRequest", {"id": pending.request_id})
 
-    def execute(self, command: str, *arguments: Any) -> Any:
-        return self.call("workspace/executeCommand", {"command": command, "arguments": list(arguments)})
+    @property
+    def is_dead(self) -> bool:
+        """Whether no answer can come any more."""
+        return self._ended is not None or self.process.poll() is not None
 
-    def initialize(self, settings: Mapping[str, Any] | None = None) -> float:
-        """Opens the session; seconds from the start of the process to the answer."""
+    def execute(self, command: str, *arguments: Any, timeout_s: float = WAIT_S) -> Any:
+        """What a command answers."""
+        return self.call("workspace/executeCommand", {"command": command, "arguments": list(arguments)}, timeout_s)
+
+    def initialize(self, settings: Mapping[str, Any] | None = None, root: Path | None = None) -> float:
+        """Opens the session, in the folder `root` if given; seconds from the start of the process to the answer."""
+        folders = None if root is None else [{"uri": root.as_uri(), "name": root.name}]
         params: dict[str, Any] = {
             "processId": os.getpid(),
-            "rootUri": None,
+            "rootUri": None if root is None else root.as_uri(),
+            "workspaceFolders": folders,
             "capabilities": {"textDocument": {"inlineCompletion": {}}},
             "initializationOptions": dict(settings or {}),
         }

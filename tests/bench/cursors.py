@@ -47,7 +47,7 @@ def run(options: Options) -> list[Row]:
         raise BenchError("no held-out file was fetched")
     answers = []
     with options.client() as client:
-        client.initialize({"completion": AT_EASE | dict(options.completion)})
+        client.initialize({**options.settings, "completion": AT_EASE | dict(options.completion)})
         client.wait_for_model()
         for place in draw(options.files, options.n(N_PLACES, N_QUICK_PLACES), PART):
             client.open(place.file.uri, place.file.language_id, place.document)

@@ -47,14 +47,26 @@ def look() -> Machine:
     before = _busy_seconds()
     time.sleep(_LOOK_S)
     after = _busy_seconds()
-    affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         cpu=_cpu_name(),
-        n_cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        n_cores=n_cores(),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         busy_cores=None if before is None or after is None else max(after - before, 0.0) / _LOOK_S,
     )
+
+
+def n_cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def cache_variables(folder: Path) -> dict[str, str]:
+    """The environment of a process whose user cache folder lies in `folder`, which need not exist."""
+    if platform.system() == "Linux":
+        return {"XDG_CACHE_HOME": str(folder)}
+    return {"HOME": str(folder), "LOCALAPPDATA": str(folder)}
 
 
 def _busy_seconds() -> float | None:

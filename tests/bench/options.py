@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.bench.client import Client
 from tests.bench.heldout import SourceFile
+from tests.bench.repositories import Package
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,10 @@ class Options:
     quick: bool = False  # a smaller sample, to see that everything works
     count: int | None = None  # of cases, in place of the part's own number
     completion: Mapping[str, Any] = field(default_factory=dict)  # settings that are not to have their default
+    settings: Mapping[str, Any] = field(default_factory=dict)  # as well, of the other sections: {"index": {...}}
+    repositories: Mapping[Package, Path] = field(default_factory=dict)  # the sources of whole packages
+    tuning: bool = False  # they are the ones that settings are fitted on
+    against: Path | None = None  # the JSON of another run, to compare with
 
     def n(self, usual: int, quick: int) -> int:
         """How many cases a part takes."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tests.bench.client import Client, position_at
 from tests.bench.heldout import SourceFile, generator
+from tests.bench.machine import cache_variables
 from tests.bench.options import Options
 from tests.bench.places import draw
 from tests.bench.table import BenchError, Row, percentile
@@ -39,7 +39,7 @@ def run(options: Options) -> list[Row]:
 def _start_rows(options: Options, file: SourceFile) -> list[Row]:
     """From the start of the process to its first answers, with an empty cache folder and then with a filled one."""
     with tempfile.TemporaryDirectory(prefix="loracle-bench-cache-") as folder:
-        home = {"XDG_CACHE_HOME": folder} if sys.platform == "linux" else {"HOME": folder, "LOCALAPPDATA": folder}
+        home = cache_variables(Path(folder))
         _, very_first_s = _start(options, file, home)
         starts = [_start(options, file, home) for _ in range(options.n(N_STARTS, N_QUICK_STARTS))]
     initialize_s = statistics.median(start[0] for start in starts)

@@ -1,8 +1,9 @@
 """The typing replay: how long after a key its suggestion comes, and what the suggestions are good for.
 
 Real files are typed key by key, as fast as somebody types, whether the server keeps up or not. At each key the editor
-sends the change, cancels what it asked before and asks again. What arrives after the next key is late and shown to
-nobody; it is counted, not timed. Suggestions that are what comes next are sometimes accepted.
+sends the change, cancels what it asked before and asks again. What arrives after the next key is superseded and shown
+to nobody; it is counted, not timed. Suggestions that are what comes next are sometimes accepted. A part is typed once
+more beside a busy process.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.bench.busy import busy_neighbour
 from tests.bench.client import Client, Pending, position_at
 from tests.bench.heldout import SourceFile, generator
 from tests.bench.options import Options
+from tests.bench.page import Report, Section, table_of
+from tests.bench.plots import distribution
 from tests.bench.suggestion import Item, items_of
 from tests.bench.table import BenchError, Row, percentile, share
 from tests.bench.typist import Key, Typist
@@ -32,7 +36,8 @@ FILES = (
     "rxjs/internal/ajax/ajax.ts",
 )
 STRETCH_LINES = 100
-N_KEYS, N_QUICK_KEYS = 400, 60
+N_KEYS, N_QUICK_KEYS = 400, 60  # of each file
+N_BUSY_KEYS, N_QUICK_BUSY_KEYS = 200, 30  # of the first one
 # Between keys of somebody at work, seconds: a log-normal with long pauses for thought cut off. Fast for a programmer,
 # so that the server has little time (Dhakal et al. 2018 report a mean of 239 ms over 168,000 people, 120 ms for fast).
 MEDIAN_PAUSE_S, PAUSE_SIGMA, MAX_PAUSE_S = 0.13, 0.45, 1.0
@@ -58,19 +63,59 @@ class Tally:
     n_cached_tokens: int = 0
 
 
-def run(options: Options) -> list[Row]:
-    """Types all stretches, one server for all of them."""
+def run(options: Options) -> Report:
+    """Types all stretches, one server for all of them; then a part of the first beside a busy process."""
     by_path = {file.path: file for file in options.files}
     files = [by_path[path] for path in FILES if path in by_path]
     if not files:
         raise BenchError("none of the files to type was fetched")
+    tally = typed(options, files, options.n(N_KEYS, N_QUICK_KEYS))
+    with busy_neighbour():
+        beside = typed(options, files[:1], options.n(N_BUSY_KEYS, N_QUICK_BUSY_KEYS))
+    found = [*rows(tally), *busy_rows(beside)]
+    plot = distribution(
+        {
+            "by the model": tally.model_ms,
+            "typed along": tally.known_ms,
+            "by the model, beside a busy process": beside.model_ms,
+        },
+        x_axis="ms from the key to the answer, debounce included",
+        caption=f"Answers that came before the next key. {len(files)} files, {tally.n_keys} keys; "
+        f"{tally.n_answers['late']} answers were superseded by the next key and are not in the plot.",
+        marks={"p50 at most": MAX_P50_MS, "p95 at most": MAX_P95_MS},
+    )
+    details = {
+        name: {"model_ms": each.model_ms, "known_ms": each.known_ms}
+        for name, each in (("replay", tally), ("beside a busy process", beside))
+    }
+    return Report(found, [Section("Typing", [table_of(found), plot])], details)
+
+
+def typed(options: Options, files: Sequence[SourceFile], n_keys: int) -> Tally:
+    """What happens at so many keys in each of the files."""
     tally = Tally()
     with options.client() as client:
-        client.initialize({"completion": dict(options.completion)})
+        client.initialize({**options.settings, "completion": dict(options.completion)})
         client.wait_for_model()
         for file in files:
-            _Replay(client, file, tally).type(options.n(N_KEYS, N_QUICK_KEYS))
-    return rows(tally)
+            _Replay(client, file, tally).type(n_keys)
+    return tally
+
+
+def busy_rows(tally: Tally) -> list[Row]:
+    """The figures of a replay beside a busy process."""
+    note = f"of {len(tally.model_ms)}; {tally.n_answers['late']} of {tally.n_keys} keys superseded theirs"
+    return [
+        Row(
+            PART,
+            f"key to the model's answer beside a busy process, p{percent}",
+            percentile(tally.model_ms, percent),
+            "ms",
+            note=note,
+            is_timing=True,
+        )
+        for percent in (50, 95)
+    ]
 
 
 def rows(tally: Tally) -> list[Row]:
@@ -86,8 +131,9 @@ def rows(tally: Tally) -> list[Row]:
         return Row(PART, what, tally.n_answers[name], "answers", note=f"of {tally.n_keys} keys")
 
     return [
-        timing("key to the model's answer, p50", tally.model_ms, 50, MAX_P50_MS),
-        timing("key to the model's answer, p95", tally.model_ms, 95, MAX_P95_MS),
+        timing("key to the model's answer, debounce included, p50", tally.model_ms, 50, MAX_P50_MS),
+        timing("key to the model's answer, debounce included, p95", tally.model_ms, 95, MAX_P95_MS),
+        timing("key to an answer typed along, p50", tally.known_ms, 50),
         timing("key to an answer typed along, p95", tally.known_ms, 95),
         Row(
             PART,
@@ -100,7 +146,7 @@ def rows(tally: Tally) -> list[Row]:
         counted("by the model", "model"),
         counted("typed along an earlier suggestion", "known"),
         counted("gated: nothing was asked of the model", "gated"),
-        counted("too late: the next key came first", "late"),
+        counted("superseded: the next key came first", "late"),
         Row(PART, "keys with a suggestion", share(tally.n_shown, n_current), "%", note="of those answered in time"),
         Row(PART, "of the suggestions, what came next", share(tally.n_right, tally.n_shown), "%"),
         Row(

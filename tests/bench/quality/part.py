@@ -1,0 +1,101 @@
+"""The part `quality`: how good the answers are in whole repositories, through the protocol.
+
+Asks for lines and for explanations in held-out files, one at a time, of a server that is started in a folder with the
+repository's other files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.client import Client
+from tests.bench.options import Options
+from tests.bench.page import Report
+from tests.bench.quality import cases, explaining, report
+from tests.bench.quality.asking import COMPLETION, answer
+from tests.bench.quality.cases import Case
+from tests.bench.quality.comparison import cases_of, compare
+from tests.bench.quality.explaining import Explained, Function
+from tests.bench.quality.floors import Corpus, copied, own_sources
+from tests.bench.quality.reading import python_names, typescript_names
+from tests.bench.quality.repository import Repository, prepare
+from tests.bench.quality.results import Result, result
+from tests.bench.quality.serving import Serving
+from tests.bench.repositories import TYPESCRIPT, Package
+from tests.bench.table import BenchError
+
+N_A_KIND, N_QUICK_A_KIND = 100, 10
+N_FUNCTIONS, N_QUICK_FUNCTIONS = 40, 3
+
+
+@dataclass(slots=True)
+class Found:
+    """What a run found so far."""
+
+    results: list[Result] = field(default_factory=list)
+    explained: list[Explained] = field(default_factory=list)
+    problems: dict[str, Counter[str]] = field(default_factory=dict)  # by repository: what happened, how often
+
+
+def run(options: Options) -> Report:
+    """Asks in all repositories, and compares with another run where one is named."""
+    packages = {package: sources for package, sources in options.repositories.items() if package != TYPESCRIPT}
+    if not packages:
+        raise BenchError("no package was fetched")
+    other = cases_of(options.against) if options.against is not None else None
+    found, settings = Found(), settings_of(options)
+    with tempfile.TemporaryDirectory(prefix="loracle-quality-") as folder:
+        for package, sources in packages.items():
+            began = time.monotonic()
+            own_names = _own_names(package, options.repositories)
+            if own_names is None:
+                found.problems[package.name] = Counter({f"not measured without {TYPESCRIPT}, which was not fetched": 1})
+                continue
+            repository = prepare(package, sources, Path(folder))
+            drawn = cases.draw(repository, options.n(N_A_KIND, N_QUICK_A_KIND), own_names)
+            functions = explaining.draw(repository, options.n(N_FUNCTIONS, N_QUICK_FUNCTIONS))
+            measure(repository, drawn, functions, options.client, settings, found)
+            spent = f"{time.monotonic() - began:.0f} s"
+            print(f"  {package}: {len(drawn)} lines, {len(functions)} explanations, {spent}", flush=True)
+    comparison = None if other is None else compare([each.as_json() for each in found.results], other)
+    return report.report(found.results, found.explained, found.problems, comparison, tuning=options.tuning)
+
+
+def measure(
+    repository: Repository,
+    drawn: Sequence[Case],
+    functions: Sequence[Function],
+    start: Callable[[], Client],
+    settings: Mapping[str, Any],
+    found: Found,
+) -> None:
+    """Asks at all cases of one repository and about all functions; what comes is added to `found`."""
+    with Serving(start, settings, repository.root) as serving:
+        answers = [answer(case, repository.uri(case.path), serving) for case in drawn]
+        found.explained += explaining.explain_all(repository, functions, serving)
+        if serving.problems:
+            found.problems[repository.name] = serving.problems
+    corpus = Corpus(file.text for file in repository.on_disk)
+    for case, given in zip(drawn, answers, strict=True):
+        own = own_sources(case.before, case.after)
+        copies = {"file": copied(case.before, own), "repository": copied(case.before, [*own, corpus])}
+        found.results.append(result(case, given, copies))
+
+
+def settings_of(options: Options) -> dict[str, Any]:
+    """What the server is told: everything is shown, sentences are never withheld, and what the run was told to set."""
+    hover = {"generate": "always", **options.settings.get("hover", {})}
+    return {**options.settings, "completion": {**COMPLETION, **options.completion}, "hover": hover}
+
+
+def _own_names(package: Package, sources: Mapping[Package, Path]) -> frozenset[str] | None:
+    """The words of the own library of a package's language; None where they cannot be known."""
+    if package.registry == "python":
+        return python_names()
+    return typescript_names(sources[TYPESCRIPT]) if TYPESCRIPT in sources else None
