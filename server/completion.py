@@ -24,6 +24,8 @@ from server.lm.stopping import stop_rule
 from server.lm.syntax import is_empty_block
 
 if TYPE_CHECKING:
+    from server.index.live import LiveIndex
+    from server.index.opinion import Opinion, Share
     from server.lm.model import LoadedModel
     from server.settings import Settings
 
@@ -62,6 +64,9 @@ class Outcome:
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_new_tokens: int = 0
+    n_drafted_tokens: int = 0  # by the index, to be confirmed several at a time
+    n_accepted_tokens: int = 0  # of these
+    shares: tuple[Share, ...] = ()  # of model and index in each token of the first generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,14 @@ def complete(
     model: LoadedModel,
     settings: Settings,
     *,
+    index: LiveIndex | None = None,
     cancelled: Callable[[], bool] = never,
     deadline: float | None = None,
 ) -> Outcome:
     """Suggestions for a cursor, the best first: one when nobody asked, `completion.candidates` when somebody did.
 
-    `deadline` is in seconds of `time.monotonic`. ValueError for an offset outside the text.
+    `index`, where there is one, has a say in them. `deadline` is in seconds of `time.monotonic`. ValueError for an
+    offset outside the text.
     """
     if not 0 <= request.offset <= len(request.document.text):
         raise ValueError(f"offset {request.offset} is outside a text of {len(request.document.text)} characters")
@@ -97,7 +104,9 @@ def complete(
         place = _place(request.document, request.offset, inserted, model, settings)
     if place.cursor.is_overlong:
         return Outcome((), "the line is too long to be source code", clock.stages)
-    generations = _generations(request, place, model, settings, cancelled, deadline)
+    with clock.stage("index"):
+        opinion = _opinion(request, place, inserted, model, index)
+    generations = _generations(request, place, model, settings, opinion, cancelled, deadline)
     first = generations[0]
     clock.stages.update(prefill=first.prefill_ms, decode=sum(each.decode_ms for each in generations))
     with clock.stage("filters"):
@@ -114,13 +123,24 @@ def complete(
         n_prompt_tokens=first.n_prompt_tokens,
         n_cached_tokens=first.n_cached_tokens,
         n_new_tokens=first.n_new_tokens,
+        n_drafted_tokens=opinion.n_drafted if opinion is not None else 0,
+        n_accepted_tokens=opinion.n_accepted if opinion is not None else 0,
+        shares=tuple(opinion.shares(first.token_texts)) if opinion is not None else (),
     )
 
 
 def prefill_ahead(
-    document: Document, offset: int, model: LoadedModel, settings: Settings, *, cancelled: Callable[[], bool] = never
+    document: Document,
+    offset: int,
+    model: LoadedModel,
+    settings: Settings,
+    *,
+    index: LiveIndex | None = None,
+    cancelled: Callable[[], bool] = never,
 ) -> None:
-    """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it."""
+    """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it, and readies the index."""
+    if index is not None:
+        index.tiers(document, offset)
     place = _place(document, min(max(offset, 0), len(document.text)), "", model, settings)
     if not place.cursor.is_overlong:
         model.completion_cache.advance(place.prompt.token_ids, n_keep=0, should_stop=cancelled)
@@ -162,11 +182,24 @@ def _place(document: Document, offset: int, inserted: str, model: LoadedModel, s
     return _Place(cursor, prompt, multiline)
 
 
+def _opinion(
+    request: CompletionRequest, place: _Place, inserted: str, model: LoadedModel, index: LiveIndex | None
+) -> Opinion | None:
+    """What the index has to say at the cursor."""
+    if index is None:
+        return None
+    n_pending = len(place.prompt.pending)
+    return index.opinion(
+        request.document, request.offset, n_pending, model.tokenizer, inserted=inserted, multiline=place.multiline
+    )
+
+
 def _generations(
     request: CompletionRequest,
     place: _Place,
     model: LoadedModel,
     settings: Settings,
+    opinion: Opinion | None,
     cancelled: Callable[[], bool],
     deadline: float | None,
 ) -> list[Generation]:
@@ -184,6 +217,8 @@ def _generations(
             deadline=deadline,
             cancelled=cancelled,
             must_begin=must_begin,
+            mixer=opinion,
+            proposer=opinion,
         )
         return [once]
     return alternatives(
@@ -194,6 +229,8 @@ def _generations(
         deadline=deadline,
         cancelled=cancelled,
         must_begin=must_begin,
+        mixer=opinion,
+        proposer=opinion,
     )
 
 

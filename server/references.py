@@ -39,7 +39,7 @@ def follow_static_analysis(
 
     None when it is unknown or took longer than `timeout_s`.
     """
-    location = location_of(document)
+    location = location_of(document.uri)
     answer = analysis.find(location, document.text, offset, workspace_root)
     if answer is None:
         return None
@@ -63,7 +63,7 @@ def follow_static_analysis(
 def follow_import(file: SourceFile, binding: Binding, document: Document, workspace_root: Path | None) -> Target | None:
     """What an import from a relative path brings into a script; None for packages and what is not found."""
     module, name = javascript_names.imported_from(file.tree, binding)
-    location = location_of(document)
+    location = location_of(document.uri)
     if location is None or not module.startswith("."):
         return None
     path = _script(location.parent.joinpath(*PurePosixPath(module).parts).resolve())

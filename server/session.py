@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from server.explaining import Explaining
 from server.figures import Figures
+from server.indexing import Indexing
 from server.loading import Load, ModelChoice, ModelLoader, load_chosen
 from server.repository.barred import is_barred_path
 from server.scheduler import Job, Scheduler, Urgency
@@ -26,6 +27,7 @@ from server.suggestion_cache import Offer, SuggestionCache
 
 if TYPE_CHECKING:
     from server.completion import Outcome, Suggestion
+    from server.index.live import LiveIndex
     from server.lm.context import Document
     from server.lm.model import LoadedModel
 
@@ -52,15 +54,16 @@ class Question:
 class Session:
     """Settings, model, worker, remembered suggestions and figures of one server."""
 
-    def __init__(self, load: Load = load_chosen) -> None:
+    def __init__(self, load: Load = load_chosen, indexing: Indexing | None = None) -> None:
         self.settings = Settings()
         self.settings_problems: tuple[str, ...] = ()
         self.figures = Figures()
-        self.last_outcome: Outcome | None = None  # of the model
+        self.last_outcome: Outcome | None = None  # of the last question, if it came so far
         self.last_end = "nothing was asked yet"  # where the last question ended, in words
         self._loader = ModelLoader(load)
         self._worker = Scheduler("loracle-model")
         self.explaining = Explaining(self._worker)
+        self.indexing = indexing or Indexing()
         self._cache = SuggestionCache()
         self._turns: dict[str, _Turn] = {}
         self._asked: tuple[str, float] = ("", 0.0)  # document and time of the last question
@@ -82,6 +85,7 @@ class Session:
         """Puts settings in force. If they ask for another model, a task that ends when it serves or has failed."""
         self.settings, self.settings_problems = settings, problems
         self._cache.clear()
+        self.indexing.configure(settings)
         loading = self._loader.choose(ModelChoice(settings.model, settings.engine, settings.threads))
         if loading is not None:
             loading.add_done_callback(self._catch_up)
@@ -97,6 +101,7 @@ class Session:
         """What to offer at a cursor, the best first; empty as well when a newer question or an edit came in between."""
         uri = question.document.uri
         self.figures.n_requests += 1
+        self.last_outcome = None
         self.outdate(uri)
         turn = self._turns[uri] = _Turn()
         try:
@@ -137,11 +142,16 @@ class Session:
             self.last_end = self.model_problem or "the model is still being loaded"
             return ()
         key: Hashable = (model.fingerprint, model.precision, document.path, document.language.id, settings.completion)
-        key = (key, question.selected_text, question.selected_start)
+        index = self.indexing.index_for(document)
+        searched = None if index is None else index.version_beside(document.path)
+        key = (key, question.selected_text, question.selected_start, searched)
         known = self._cache.find(document.uri, document.text, question.offset, key, invoked=question.invoked)
         if known is not None:
             self.figures.n_typed_through += 1
+            from server.completion import Outcome
+
             self.last_end = "known from an earlier answer"
+            self.last_outcome = Outcome(tuple(offer.suggestion for offer in known[:n_wanted]), self.last_end)
             return known[:n_wanted]
         wait_s = quiet_since + settings.completion.debounce_ms / 1000 - question.asked_at
         if not question.invoked and wait_s > 0:
@@ -150,7 +160,7 @@ class Session:
         if turn.over.is_set():
             return ()
         deadline = time.monotonic() + n_wanted * settings.completion.deadline_ms / 1000
-        work = _completion(question, model, settings, deadline)
+        work = _completion(question, model, settings, index, deadline)
         turn.job = self._worker.submit(Urgency.COMPLETION, document.uri, work)
         outcome = await asyncio.wrap_future(turn.job.future)
         if outcome is None or turn.over.is_set():
@@ -194,10 +204,12 @@ class Session:
         if model is None or (before is not None and before[0].text is document.text and before[1] == offset):
             return
 
+        index = self.indexing.index_for(document)
+
         def work(cancelled: Callable[[], bool]) -> None:
             from server.completion import prefill_ahead
 
-            prefill_ahead(document, offset, model, settings, cancelled=cancelled)
+            prefill_ahead(document, offset, model, settings, index=index, cancelled=cancelled)
 
         job = self._worker.submit(Urgency.PREFILL, "prefill", work)
         job.future.add_done_callback(_log_failure)
@@ -216,6 +228,7 @@ class Session:
             turn.end()
         self._worker.close()
         self.explaining.close()
+        self.indexing.shut_down()
 
     def join(self, timeout_s: float) -> bool:
         """Waits for the worker to end after `close`; False if it is still at work then."""
@@ -266,7 +279,7 @@ def barred(question: Question, settings: Settings) -> str | None:
 
 
 def _completion(
-    question: Question, model: LoadedModel, settings: Settings, deadline: float
+    question: Question, model: LoadedModel, settings: Settings, index: LiveIndex | None, deadline: float
 ) -> Callable[[Callable[[], bool]], Outcome]:
     """The job that answers a question."""
 
@@ -280,7 +293,7 @@ def _completion(
             selected_text=question.selected_text,
             selected_start=question.selected_start,
         )
-        return complete(request, model, settings, cancelled=cancelled, deadline=deadline)
+        return complete(request, model, settings, index=index, cancelled=cancelled, deadline=deadline)
 
     return work
 

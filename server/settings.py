@@ -55,6 +55,14 @@ class HoverSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """What the workspace's own text says comes next."""
+
+    enabled: bool = _setting(True, "Let the repository's own text have a say in completions.")
+    dependencies: bool = _setting(True, "Also the packages that the repository imports, from its own environment.")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, each of them valid."""
 
@@ -67,6 +75,7 @@ class Settings:
     exclude: tuple[str, ...] = _setting((), "Globs of files that are never completed, read or learned from.")
     completion: CompletionSettings = CompletionSettings()
     hover: HoverSettings = HoverSettings()
+    index: IndexSettings = IndexSettings()
     languages: Mapping[str, tuple[Mapping[str, Any], ...]] = field(
         default_factory=dict,
         metadata={"says": 'Settings by language: `{"python": {"completion": {"multiline": "never"}}}`.'},
@@ -248,7 +257,8 @@ def _snake_case(key: str) -> str:
 def settings_table() -> str:
     """The settings as a Markdown table, for the README."""
     rows = ["| setting | default | values | meaning |", "|---|---|---|---|"]
-    for owner, prefix in ((Settings(), ""), (CompletionSettings(), "completion."), (HoverSettings(), "hover.")):
+    sections = ((CompletionSettings(), "completion."), (HoverSettings(), "hover."), (IndexSettings(), "index."))
+    for owner, prefix in ((Settings(), ""), *sections):
         kinds = get_type_hints(type(owner))
         for each in fields(owner):
             default = getattr(owner, each.name)

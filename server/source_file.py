@@ -55,10 +55,10 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def location_of(document: Document) -> Path | None:
-    """Where a document lies on disk, by its uri; None for one that was never saved."""
+def location_of(uri: str) -> Path | None:
+    """Where a document lies on disk; None for one that was never saved."""
     try:
-        parts = urlsplit(document.uri)
+        parts = urlsplit(uri)
     except ValueError:
         return None
     if parts.scheme != "file" or not parts.path:
@@ -71,7 +71,7 @@ def location_of(document: Document) -> Path | None:
 
 def root_of(document: Document) -> Path | None:
     """The workspace folder that the path of a document is relative to; None for one that lies in none."""
-    location, inner = location_of(document), PurePosixPath(document.path)
+    location, inner = location_of(document.uri), PurePosixPath(document.path)
     n_parts = len(inner.parts)
     if location is None or not 0 < n_parts < len(location.parts) or location.parts[-n_parts:] != inner.parts:
         return None

@@ -10,10 +10,10 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.account import account_of
 from server.lm.errors import UserError
 from server.places import Place, offset_of, open_document, place_of
 from server.repository.barred import is_barred_path
@@ -52,11 +52,7 @@ def completion_as_json(text: str, outcome: Outcome) -> dict[str, Any]:
     return {
         "text": best.text if best else None,
         "range": {"start": place_of(text, best.start), "end": place_of(text, best.end)} if best else None,
-        "confidence": round(best.confidence, 4) if best else None,
-        "ended": outcome.ended,
-        "milliseconds": {stage: round(spent, 1) for stage, spent in outcome.milliseconds.items()},
-        "filters": [asdict(verdict) for verdict in outcome.verdicts],
-        "tokens": {"prompt": outcome.n_prompt_tokens, "new": outcome.n_new_tokens},
+        **account_of(outcome),
     }
 
 
@@ -65,7 +61,7 @@ def print_explanation(place: Place, command_line: Mapping[str, Any], *, as_json:
 
     Without a model the facts are printed all the same, before the UserError that says why.
     """
-    from server.explanation import Explainer, explain
+    from server.explanation import Explainer, explain, in_force
 
     document, root = open_document(place.file)
     offset = offset_of(document.text, place)
@@ -80,14 +76,15 @@ def print_explanation(place: Place, command_line: Mapping[str, Any], *, as_json:
                 model = chosen_model(settings)
             except UserError as error:
                 problem = error
+        hover = in_force(settings.hover, model)
         explanation = explain(
             document,
             offset,
             model,
-            settings.hover,
+            hover,
             cancelled=lambda: False,
             deadline=time.monotonic() + EXPLANATION_LIMIT_S,
-            always=settings.hover.generate == "always",
+            always=hover.generate == "always",
             explainer=explainer,
             facts=facts,
         )

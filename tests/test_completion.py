@@ -77,7 +77,7 @@ def test_the_rest_of_the_line_is_offered_at_the_cursor() -> None:
     (suggestion,) = outcome.suggestions
     assert suggestion.text == "rn a + b" and suggestion.start == suggestion.end == 23
     assert suggestion.confidence > 0.99 and outcome.ended == "offered" and outcome.finish == "stop"
-    assert set(outcome.milliseconds) == {"context", "prompt", "prefill", "decode", "filters"}
+    assert set(outcome.milliseconds) == {"context", "prompt", "index", "prefill", "decode", "filters"}
 
 
 def test_a_second_request_finds_what_it_shares_with_the_first_in_the_cache() -> None:

@@ -340,13 +340,15 @@ def test_the_last_token_is_not_fed():
 class Guess:
     """A proposer that always says the same, or what followed in a text it knows."""
 
-    def __init__(self, drafts: Sequence[int] = (), known: Sequence[int] = ()) -> None:
+    def __init__(self, drafts: Sequence[int] = (), known: Sequence[int] = (), tokenizer: Tokenizer = WORDS) -> None:
         self.drafts, self.known = list(drafts), list(known)
+        self.text_of = tokenizer.token_bytes
 
-    def propose(self, token_ids: Sequence[int], max_tokens: int) -> list[int]:
+    def propose(self, text_so_far: bytes, max_tokens: int) -> list[int]:
         assert max_tokens > 0
-        if self.known[: len(token_ids)] == list(token_ids):
-            return self.known[len(token_ids) : len(token_ids) + max_tokens]
+        for end in range(len(self.known) + 1):
+            if b"".join(map(self.text_of, self.known[:end])) == text_so_far:
+                return self.known[end : end + max_tokens]
         return self.drafts
 
 
@@ -365,7 +367,7 @@ def test_drafts_never_change_the_answer(seed, drafts, n_right, pending, max_new_
     options = {"stop": at_most(9), "max_new_tokens": max_new_tokens}
     plain_cache = cache_of(model, n_positions=n_positions)
     plain = write(plain_cache, pending, **options)
-    guess = Guess(drafts, [*plain_cache.tokens[: 1 + n_right], *drafts])
+    guess = Guess(drafts, plain_cache.tokens[1 : 1 + n_right])
     cache = cache_of(model, n_positions=n_positions)
     assert without_times(write(cache, pending, **options, proposer=guess)) == without_times(plain)
     assert engine_of(cache).n_forwards <= engine_of(plain_cache).n_forwards
@@ -377,7 +379,9 @@ def test_right_drafts_save_forwards():
     model = noise(letters.vocab_size)
     plain_cache, cache = cache_of(model, letters), cache_of(model, letters)
     plain = write(plain_cache, tokenizer=letters, max_new_tokens=7)
-    drafted = write(cache, tokenizer=letters, max_new_tokens=7, proposer=Guess(known=plain_cache.tokens))
+    drafted = write(
+        cache, tokenizer=letters, max_new_tokens=7, proposer=Guess(known=plain_cache.tokens[1:], tokenizer=letters)
+    )
     assert (drafted.text, drafted.n_new_tokens) == (plain.text, 7)
     assert (engine_of(plain_cache).n_forwards, engine_of(cache).n_forwards) == (7, 2)
 

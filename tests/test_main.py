@@ -14,6 +14,7 @@ import pytest
 
 from server import __main__ as command_line
 from server.__main__ import main
+from server.account import COUNTS
 from server.lsp.options import ServeOptions
 
 SOURCE = "def add(first, second):\n    return first + second\n\n\ntotal = add(1, 2)\nresult = \n"
@@ -130,10 +131,11 @@ def test_a_completion_as_json(
     command = ["complete", f"{file}:6:10", "--json"]
     assert main([*options, *command] if order == "before" else [*command, *options]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert set(answer) == {"text", "range", "confidence", "ended", "milliseconds", "filters", "tokens"}
+    account = {"ended", "confidence", "milliseconds", "finish", "filters", "tokens", *COUNTS}
+    assert set(answer) >= {"text", "range", *account}
     assert {"context", "prompt", "prefill", "decode", "filters"} <= set(answer["milliseconds"])
     assert answer["filters"][0].keys() == {"filter", "action", "reason"}
-    assert answer["tokens"]["prompt"] > 10
+    assert answer["nPromptTokens"] > 10
 
 
 def test_a_completion_is_the_only_thing_on_stdout(

@@ -154,6 +154,8 @@ async def test_typing_along_needs_no_model_and_counts_as_one_suggestion(session:
     (rest,) = await session.suggest(question(TYPED))
     assert (rest.id, rest.suggestion.text, gate.n_passed) == (offer.id, "irst + second", n_passed)
     assert (session.figures.n_typed_through, session.figures.n_shown) == (1, 1)
+    assert session.last_outcome is not None
+    assert (session.last_outcome.suggestions, session.last_outcome.ended) == ((rest.suggestion,), session.last_end)
 
 
 async def test_without_a_model_the_answer_is_empty_and_says_why(gate: Gate) -> None:
@@ -167,6 +169,7 @@ async def test_without_a_model_the_answer_is_empty_and_says_why(gate: Gate) -> N
     loading = session.configure(Settings(completion=AT_ONCE), ())
     assert await session.suggest(question(RETURN)) == ()
     assert session.last_end == "the model is still being loaded"
+    assert session.last_outcome is None
     release.set()
     assert loading is not None
     await loading

@@ -96,7 +96,7 @@ def test_any_bytes_read_as_text(tmp_path: Path) -> None:
 )
 def test_a_document_lies_where_its_uri_says(uri: str, path: str, location: str | None, root: str | None) -> None:
     document = Document(uri, path, PYTHON, "")
-    assert location_of(document) == (None if location is None else Path(location))
+    assert location_of(document.uri) == (None if location is None else Path(location))
     assert root_of(document) == (None if root is None else Path(root))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -22,6 +22,7 @@ from server.lm.tokenizer import Tokenizer
 Finish = Literal["stop", "length", "deadline", "cancelled"]
 
 N_BLANK_STARTS = 16  # so many of the likeliest tokens may be line breaks with different indentation
+BLANKS = (b"\n", b" ", b"\t")
 
 # Text after the cursor -> how many of its characters to keep, when it has reached its end; None to go on.
 StopRule = Callable[[str], int | None]
@@ -37,8 +38,8 @@ class Mixer(Protocol):
 class Proposer(Protocol):
     """A guess at the next tokens, so that one forward can confirm several. Changes the speed, never the text."""
 
-    def propose(self, token_ids: Sequence[int], max_tokens: int) -> list[int]:
-        """At most `max_tokens` ids that may follow `token_ids`; empty when there is nothing to go by."""
+    def propose(self, text_so_far: bytes, max_tokens: int) -> list[int]:
+        """At most `max_tokens` ids that may follow `text_so_far`; empty when there is nothing to go by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def generate(
     """The most likely text after the cursor, token by token, until `stop`, end of text, or a limit.
 
     `deadline` is in seconds of `time.monotonic`. At a limit, what was written until then is the answer. Bytes that are
-    no UTF-8 end the text before them. With `must_begin` the text does not begin with its end or a line break: the
+    no UTF-8 end the text before them. With `must_begin` the text does not begin with its end or a blank: the
     likeliest other token comes first, at its own probability. ValueError for a prompt without ids, or longer than the
     model has positions.
     """
@@ -153,7 +154,7 @@ class _Decoder:
         n_more = N_BLANK_STARTS if self._must_begin else 0
         found = starts(self._reader, self._prompt, self._tokenizer, self._index, n + n_more)
         if self._must_begin:
-            found = [start for start in found if start.shown and not start.shown.startswith(b"\n")] or found
+            found = [start for start in found if start.shown and not start.shown.startswith(BLANKS)] or found
         self._prefill_ms = 1000 * (time.perf_counter() - began)
         return found[:n]
 
@@ -184,7 +185,7 @@ class _Decoder:
         sequence = [*self._prompt.token_ids, *start.route.token_ids, start.token_id]
         text_so_far = self._prompt.pending + start.shown
         while written.n_tokens < self._max_new_tokens and len(sequence) <= self._reader.n_positions:
-            draft = self._draft(sequence, self._max_new_tokens - written.n_tokens - 1)
+            draft = self._draft(len(sequence), text_so_far, self._max_new_tokens - written.n_tokens - 1)
             logits = self._reader.logits(sequence + draft, len(draft) + 1)
             if logits is None:
                 return self._reader.stopped_by or "length"
@@ -202,12 +203,12 @@ class _Decoder:
                     break
         return "length"
 
-    def _draft(self, sequence: list[int], max_tokens: int) -> list[int]:
-        """Ids that may follow `sequence`, to be confirmed in the same forward."""
-        max_tokens = min(max_tokens, self._reader.n_positions - len(sequence))
+    def _draft(self, n_fed: int, text_so_far: bytes, max_tokens: int) -> list[int]:
+        """Ids that may follow the `n_fed` before them, to be confirmed in the same forward."""
+        max_tokens = min(max_tokens, self._reader.n_positions - n_fed)
         if self._proposer is None or max_tokens <= 0:
             return []
-        draft = self._proposer.propose(sequence, max_tokens)[:max_tokens]
+        draft = self._proposer.propose(text_so_far, max_tokens)[:max_tokens]
         return [token_id for token_id in draft if 0 <= token_id < self._tokenizer.vocab_size]
 
 

@@ -60,6 +60,12 @@ LANGUAGES: tuple[Language, ...] = (
     PLAIN_TEXT,
 )
 
+# Text that holds data, prose or styles: completed like the others, but not searched or learned from.
+_NOT_CODE = frozenset({"css", "html", "json", "jsonc", "markdown", "plaintext", "scss", "sql", "toml", "yaml"})
+CODE_SUFFIXES = frozenset(
+    suffix for language in LANGUAGES if language.id not in _NOT_CODE for suffix in language.suffixes
+)
+
 
 def language_for(language_id: str, path: str = "") -> Language:
     """The language that an editor's id names; for an unknown id the one of the path's suffix.

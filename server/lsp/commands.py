@@ -11,6 +11,7 @@ import cattrs
 from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
 
+from server.account import account_of
 from server.figures import memory_mb
 from server.lsp.inline_completion import ACCEPTED
 from server.repository.barred import is_barred_path
@@ -58,6 +59,7 @@ async def status(ls: Server) -> dict[str, Any]:
         "modelProblem": session.model_problem,
         "engine": type(model.engine).__name__.removesuffix("Engine").lower() if model is not None else None,
         "precision": model.precision if model is not None else None,
+        "index": session.indexing.status(),
         "adapter": "none",
         "p50Ms": None if p50 is None else round(p50, 1),
         "p95Ms": None if p95 is None else round(p95, 1),
@@ -81,15 +83,14 @@ async def accepted(ls: Server, offer_id: str) -> bool:
     return ls.session.accept(str(offer_id))
 
 
-async def why(ls: Server) -> str:
-    """In words, where the last request for a completion ended and what each filter did."""
-    session = ls.session
-    lines = [f"The last request: {session.last_end}."]
-    if (outcome := session.last_outcome) is not None:
-        stages = ", ".join(f"{stage} {spent:.0f} ms" for stage, spent in outcome.milliseconds.items())
-        lines.append(f"The last answer of the model: {outcome.ended} ({stages}).")
-        lines += [f"- {verdict.filter}: {verdict.action}, {verdict.reason}" for verdict in outcome.verdicts]
-    return "\n".join(lines)
+async def why(ls: Server) -> dict[str, Any]:
+    """How the last request for a completion came to its end: in words, and what the model and each filter did.
+
+    The keys are those of `account_of`. For a request that the model did not answer, `ended` says why, and the rest is
+    empty.
+    """
+    outcome = ls.session.last_outcome
+    return {**account_of(outcome), "ended": ls.session.last_end}
 
 
 COMMANDS = {"loracle.explain": explain, "loracle.status": status, ACCEPTED: accepted, "loracle.why": why}

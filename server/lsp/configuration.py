@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
+from server.lm.languages import CODE_SUFFIXES
 from server.lsp.options import ServeOptions
 from server.settings import SECTION, Layer, is_setting, own_section, read_settings
 from server.settings_files import PROJECT_FILE, file_layers
@@ -57,7 +58,10 @@ class Configuration:
                 )
             )
         if workspace and (watch := workspace.did_change_watched_files) and watch.dynamic_registration:
-            watchers = [types.FileSystemWatcher(glob_pattern=f"**/{PROJECT_FILE}")]
+            suffixes = ",".join(sorted(suffix.removeprefix(".") for suffix in CODE_SUFFIXES))
+            globs = (f"**/{PROJECT_FILE}", f"**/*.{{{suffixes}}}", "**/.gitignore")
+            watchers = [types.FileSystemWatcher(glob_pattern=glob) for glob in globs]
+            self._server.session.indexing.watches = True
             registrations.append(
                 types.Registration(
                     id="loracle-project-files",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CREATE_TIMEOUT_S = 5.0
+REPORT_SECONDS = 0.5
 
 
 class Notices:
@@ -36,8 +37,10 @@ class Notices:
             logger.warning("%s", text)
             self._server.window_show_message(types.ShowMessageParams(type=types.MessageType.Warning, message=text))
 
-    async def show_progress(self, title: str, work: asyncio.Task[None]) -> None:
-        """Shows that `work` is going on until it ends, in a client that can show it."""
+    async def show_progress(
+        self, title: str, work: asyncio.Future[None], percent: Callable[[], int | None] = lambda: None
+    ) -> None:
+        """Shows that `work` is going on until it ends, and how far it is, in a client that can show it."""
         window = self._server.client_capabilities.window
         if window is None or not window.work_done_progress:
             await asyncio.wait([work])
@@ -49,7 +52,11 @@ class Notices:
             created = True
         if created:
             progress.begin(token, types.WorkDoneProgressBegin(title=title, cancellable=False))
-        await asyncio.wait([work])
+        shown = None
+        while not (await asyncio.wait([work], timeout=REPORT_SECONDS))[0]:
+            if created and (now := percent()) != shown:
+                shown = now
+                progress.report(token, types.WorkDoneProgressReport(percentage=now))
         if created:
             progress.end(token, types.WorkDoneProgressEnd())
             progress.tokens.pop(token, None)  # pygls keeps them for ever

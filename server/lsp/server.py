@@ -7,12 +7,15 @@ import logging
 import os
 import sys
 import threading
+from concurrent.futures import Future
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lsprotocol import types
+from pygls.uris import to_fs_path
 
 from server.lm.errors import UserError
 from server.loading import Load, load_chosen
@@ -26,6 +29,7 @@ from server.lsp.options import ServeOptions
 from server.lsp.processes import watch_process
 from server.lsp.protocol import ProtocolServer
 from server.session import Session
+from server.settings_files import PROJECT_FILE
 
 __all__ = ["Server", "ServeOptions", "TransportError", "serve"]
 
@@ -48,6 +52,7 @@ class Server(ProtocolServer):
         self.notices = Notices(self)
         self.configuration = Configuration(self, options)
         self._background: set[asyncio.Task[None]] = set()
+        self.session.indexing.on_build = self._show_build
         method: str
         handler: Any
         for method, handler in HANDLERS.items():
@@ -58,7 +63,20 @@ class Server(ProtocolServer):
 
     def use_workspace_folders(self) -> None:
         """Tells who reads other files where the workspace lies."""
-        self.session.explaining.workspace_roots = tuple(map(Path, self.documents.roots()))
+        roots = tuple(map(Path, self.documents.roots()))
+        self.session.explaining.workspace_roots = roots
+        self.session.indexing.use_roots(roots)
+
+    def _show_build(self, folder: Path, build: Future[None]) -> None:
+        """Shows a build of the index while it goes on, and what is wrong with it after that."""
+
+        async def show() -> None:
+            indexing = self.session.indexing
+            percent = partial(indexing.percent, folder)
+            await self.notices.show_progress(f"Loracle: indexing {folder.name}", asyncio.wrap_future(build), percent)
+            self.notices.warn(indexing.problems)
+
+        self.in_background(asyncio.create_task(show()))
 
     def in_background(self, task: asyncio.Task[None]) -> None:
         """Keeps a task alive that nobody waits for."""
@@ -81,6 +99,7 @@ async def initialized(ls: Server, _: types.InitializedParams) -> None:
     """Reads the settings and starts loading the model."""
     ls.in_background(asyncio.create_task(ls.configuration.register()))
     await ls.configuration.refresh()
+    ls.session.indexing.start()
 
 
 async def did_change_configuration(ls: Server, params: types.DidChangeConfigurationParams) -> None:
@@ -91,27 +110,49 @@ async def project_changed(ls: Server, _: object) -> None:
     """Another project file, or another set of workspace folders."""
     ls.use_workspace_folders()
     await ls.configuration.refresh()
+    ls.session.indexing.start()
+
+
+async def files_changed(ls: Server, params: types.DidChangeWatchedFilesParams) -> None:
+    """Source files, which the index reads anew, and project files, which hold settings."""
+    paths = [Path(path) for change in params.changes if (path := to_fs_path(change.uri))]
+    ls.session.indexing.disk_changed([path for path in paths if path.name != PROJECT_FILE])
+    if any(path.name == PROJECT_FILE for path in paths):
+        await ls.configuration.refresh()
+
+
+def did_save(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
+    """Other tools may have changed files as well."""
+    ls.session.indexing.look_around()
 
 
 def did_open(ls: Server, params: types.DidOpenTextDocumentParams) -> None:
     """Reads ahead, so that the first completion finds the model warm."""
     ls.session.outdate(params.text_document.uri)
     if (document := ls.documents.find(params.text_document.uri)) is not None:
-        ls.session.prefill(ls.documents.snapshot(document), 0)
+        snapshot = ls.documents.snapshot(document)
+        ls.session.indexing.change(snapshot)
+        ls.session.prefill(snapshot, 0)
 
 
 def did_change(ls: Server, params: types.DidChangeTextDocumentParams) -> None:
     """Makes earlier questions void, and reads ahead to where the cursor likely is."""
     ls.session.outdate(params.text_document.uri)
     document = ls.documents.find(params.text_document.uri)
-    if document is None or document.last_edit_end is None or len(params.content_changes) != 1:
+    if document is None:
+        return
+    snapshot = ls.documents.snapshot(document)
+    ls.session.indexing.change(snapshot)
+    if document.last_edit_end is None or len(params.content_changes) != 1:
         return
     if len(params.content_changes[0].text) <= MAX_CURSOR_EDIT_CHARACTERS:
-        ls.session.prefill(ls.documents.snapshot(document), document.last_edit_end)
+        ls.session.prefill(snapshot, document.last_edit_end)
 
 
 def did_close(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
-    ls.session.forget(params.text_document.uri)
+    uri = params.text_document.uri
+    ls.session.forget(uri)
+    ls.session.indexing.close(uri)
 
 
 def shutdown(ls: Server, _: None) -> None:
@@ -127,7 +168,8 @@ HANDLERS = {
     types.TEXT_DOCUMENT_DID_CLOSE: did_close,
     types.TEXT_DOCUMENT_HOVER: hover,
     types.WORKSPACE_DID_CHANGE_CONFIGURATION: did_change_configuration,
-    types.WORKSPACE_DID_CHANGE_WATCHED_FILES: project_changed,
+    types.TEXT_DOCUMENT_DID_SAVE: did_save,
+    types.WORKSPACE_DID_CHANGE_WATCHED_FILES: files_changed,
     types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: project_changed,
 }
 

@@ -1,10 +1,13 @@
 """Reasons to leave a source file out: what a model or an index would learn nothing good from.
 
-Knows the text and the path alone. Knows nothing of licences, secrets or duplicates.
+Two measures: one for a corpus drawn from many packages, where a good file too few costs nothing, and a mild one for the
+user's own repository, where a small file, a table or a comment in Greek is as good as any other. Knows the text and the
+path alone. Knows nothing of licences, secrets or duplicates.
 """
 
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +17,7 @@ TextReason = Literal["too short", "too large", "non-ASCII", "generated", "minifi
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a file may go before it is dropped. Shares are of characters, 0..1."""
+    """How far a file may go before it is dropped. Shares are of characters, 0..1. Defaults: the corpus's."""
 
     min_bytes: int = 200
     max_bytes: int = 200_000
@@ -23,6 +26,22 @@ class Limits:
     max_mean_line: int = 120
     max_line: int = 2_000
     min_compressed: float = 0.06
+    min_judged_bytes: int = 0  # a smaller text is never data-like or repetitive
+    signature_chars: int = 4_000  # the head in which a generator signs
+
+
+# A bundle's lines are thousands of characters long, a paragraph of prose is one line of some hundred; a list of words
+# or a package's own configuration is small, data is not. What a generator writes into a repository signs at the very
+# top, while "do not edit" further down is what the user says of something else.
+WORKSPACE_LIMITS = Limits(
+    min_bytes=1,
+    max_non_ascii=1.0,
+    max_literals=0.8,
+    max_mean_line=300,
+    max_line=5_000,
+    min_judged_bytes=16_000,
+    signature_chars=1_000,
+)
 
 
 _VENDOR_FOLDER = re.compile(
@@ -46,6 +65,10 @@ _GENERATED = re.compile(
 _GENERATED_NAME = re.compile(
     r"_pb2(?:_grpc)?\.py$|(?:^|/)(?:parsetab|lextab|yacctab|_version|ui_\w+|\w+_rc)\.py$|\.min\.\w+$"
 )
+_SURELY_GENERATED_NAME = re.compile(
+    r"_pb2(?:_grpc)?\.pyi?$|(?:^|/)(?:parsetab|lextab|yacctab)\.py$|\.min\.\w+$"
+    r"|(?:^|/)(?:package-lock\.json|npm-shrinkwrap\.json|pnpm-lock\.yaml)$"
+)
 # A generator signs at the top; "generated" further down is what the code talks about.
 _FIRST_CODE = re.compile(r"^(?:def|class|async|if|try|with|for|@)\b", re.MULTILINE)
 
@@ -63,7 +86,7 @@ _BLANK = re.compile(r"\s+")
 def path_reason(path: str) -> PathReason | None:
     """Why a file is dropped for where it lies, or None. `path` is relative, with forward slashes."""
     folders = [part.lower() for part in path.split("/")[:-1]]
-    if any(_VENDOR_FOLDER.fullmatch(folder) for folder in folders):
+    if _is_vendored(folders):
         return "vendored"
     if not _DATA_FOLDERS.isdisjoint(folders):
         return "test data"
@@ -72,6 +95,13 @@ def path_reason(path: str) -> PathReason | None:
     if _GENERATED_NAME.search(path):
         return "generated"
     return None
+
+
+def workspace_path_reason(path: str) -> PathReason | None:
+    """Why a file of the user's own repository is dropped for where it lies, or None; its tests and data are its own."""
+    if _is_vendored(path.lower().split("/")[:-1]):
+        return "vendored"
+    return "generated" if _SURELY_GENERATED_NAME.search(path) else None
 
 
 def text_reason(text: str, limits: Limits | None = None) -> TextReason | None:
@@ -84,12 +114,14 @@ def text_reason(text: str, limits: Limits | None = None) -> TextReason | None:
         return "too large"
     if non_ascii_share(text) > limits.max_non_ascii:
         return "non-ASCII"
-    if is_generated(text):
+    if is_generated(text, limits.signature_chars):
         return "generated"
     lines = text.split("\n")
     n_filled = sum(1 for line in lines if line.strip())
     if n_bytes > limits.max_mean_line * n_filled or max(map(len, lines)) > limits.max_line:
         return "minified"
+    if n_bytes < limits.min_judged_bytes:
+        return None
     if literal_share(text) > limits.max_literals:
         return "data-like"
     if len(zlib.compress(text.encode("utf-8", "replace"), 1)) < limits.min_compressed * n_bytes:
@@ -104,9 +136,9 @@ def non_ascii_share(text: str) -> float:
     return 1.0 - len(text.encode("ascii", "ignore")) / len(text)
 
 
-def is_generated(text: str) -> bool:
+def is_generated(text: str, signature_chars: int = 4_000) -> bool:
     """True if the head of the file, up to its first block of code, says that a program wrote it."""
-    head = text[:4_000]
+    head = text[:signature_chars]
     code = _FIRST_CODE.search(head)
     return _GENERATED.search(head, 0, code.start() if code else len(head)) is not None
 
@@ -127,6 +159,10 @@ def literal_share(text: str) -> float:
             n_literal += n_chars
     n_counted = len(_BLANK.sub("", text)) - n_neither
     return n_literal / n_counted if n_counted else 0.0
+
+
+def _is_vendored(folders: Iterable[str]) -> bool:
+    return any(_VENDOR_FOLDER.fullmatch(folder) for folder in folders)
 
 
 def _starts_line(text: str, offset: int) -> bool:

@@ -271,7 +271,10 @@ async def test_the_status_says_what_serves_and_how(editor: Editor, scripted_mode
 async def test_why_says_in_words_where_the_last_request_ended(editor: Editor) -> None:
     text, offset = split_at_cursor(RETURN)
     await editor.complete(editor.open(text), offset)
-    assert "offered" in await editor.execute("loracle.why")
+    why = await editor.execute("loracle.why")
+    assert why["ended"] == "offered"
+    assert 0.0 <= why["confidence"] <= 1.0
+    assert [verdict["filter"] for verdict in why["filters"]][-1] == "confidence"
 
 
 # --- configuration and messages: one server each --------------------------------------------------------------
