@@ -81,6 +81,7 @@ def look(command_line: Mapping[str, Any]) -> Iterator[Finding]:
     """The findings, one after the other."""
     yield look_at_installation()
     yield attempted("cache", look_at_cache)
+    yield attempted("index", look_at_indexes)
     settings: list[Settings] = []
     yield attempted("settings", lambda: look_at_settings(command_line, settings))
     yield attempted("syntax", look_at_syntax)
@@ -115,7 +116,7 @@ def look_at_installation() -> Finding:
 
 
 def look_at_cache() -> Finding:
-    """Whether the converted model can be kept."""
+    """Whether the converted model and the indexes can be kept."""
     import platformdirs
 
     folder = platformdirs.user_cache_path("loracle", appauthor=False)
@@ -124,8 +125,29 @@ def look_at_cache() -> Finding:
         with tempfile.TemporaryFile(dir=folder):
             return Finding("cache", True, str(folder))
     except OSError as error:
-        remedy = "make it writable, or set XDG_CACHE_HOME; until then every start converts the model again"
+        remedy = (
+            "make it writable, or set XDG_CACHE_HOME; until then every start converts the model again, and only open "
+            "files are indexed"
+        )
         return Finding("cache", False, f"cannot write to {folder}: {error.strerror}", remedy)
+
+
+def look_at_indexes() -> Finding:
+    """Whether what is kept of the index of the current folder's workspace can be read."""
+    from server.index.store import current_name, index_folder, read_current
+    from server.index.texts import load_segments
+    from server.places import workspace_of
+
+    root = workspace_of(Path.cwd() / "file")
+    folder = index_folder(root)
+    generation = read_current(folder)
+    if generation is not None and load_segments(generation) is not None:
+        n_files, limit = generation.manifest.n_files, generation.manifest.limit_reached
+        return Finding("index", True, f"{root}: {n_files:,} files, in {generation.folder}", limit or "")
+    if current_name(folder) is not None:
+        remedy = f"remove {folder}; the next start of the server builds it again"
+        return Finding("index", False, f"what is kept of {root} cannot be read", remedy)
+    return Finding("index", True, f"nothing is kept of {root} yet; the server builds it when an editor opens it there")
 
 
 def look_at_settings(command_line: Mapping[str, Any], found: list[Settings]) -> Finding:

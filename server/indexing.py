@@ -11,15 +11,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.index.builder import Builder, Built, ChildBuilder
-from server.index.live import DEPENDENCIES, MAX_CHANGED_BYTES, LiveIndex
+from server.index.builder import Builder, Built, ChildBuilder, wanted
+from server.index.live import MAX_CHANGED_BYTES, LiveIndex
 from server.lm.errors import UserError
 from server.lm.languages import CODE_SUFFIXES
 from server.repository.files import CleanFile, Rule, clean_text, read_text
@@ -27,7 +27,6 @@ from server.repository.listing import passed_over
 from server.source_file import location_of
 
 if TYPE_CHECKING:
-    from server.index.segment import Segment
     from server.lm.context import Document
     from server.settings import Settings
 
@@ -97,13 +96,11 @@ class Indexing:
 
     def use_roots(self, folders: Iterable[Path]) -> None:
         """The workspace folders from now on."""
-        wanted = dict.fromkeys(folders)
-        if list(wanted) == list(self._roots):
+        named = list(dict.fromkeys(folders))
+        if named == list(self._roots):
             return
         with self._lock:
-            self._roots = {
-                folder: self._roots.get(folder) or _Root(folder, LiveIndex(self._clean)) for folder in wanted
-            }
+            self._roots = {folder: self._roots.get(folder) or _Root(folder, LiveIndex(self._clean)) for folder in named}
             for document in self._open.values():
                 self._loose.close(document.path, None)
         for document in list(self._open.values()):  # they may lie in another folder now
@@ -261,7 +258,7 @@ class Indexing:
         """Puts a build in force, unless the settings are others by now."""
         with self._lock:
             if self._enabled and (rule, with_dependencies) == (self._rule, self._with_dependencies):
-                root.live.use(_wanted(built.segments, with_dependencies))
+                root.live.use(wanted(built.segments, with_dependencies=with_dependencies))
                 root.built, root.problem = built, None
 
     def _change_in(self, root: _Root, path: str, text: str) -> None:
@@ -341,10 +338,6 @@ class Indexing:
             if whole.startswith(prefix):
                 found.append((root, whole[len(prefix) :].replace(os.sep, "/")))
         return sorted(found, key=lambda each: len(each[1]))
-
-
-def _wanted(segments: Mapping[str, Segment], with_dependencies: bool) -> dict[str, Segment]:
-    return {name: segment for name, segment in segments.items() if with_dependencies or name != DEPENDENCIES}
 
 
 def _problem(root: _Root) -> str | None:

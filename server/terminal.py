@@ -1,13 +1,14 @@
 """`loracle complete` and `loracle explain`: what an editor would get at a place, printed.
 
-The same settings, gate, pipeline and explanation as behind the editor. Nobody is typing, so there is neither a debounce
-nor a deadline. Knows nothing of the protocol.
+The same settings, gate, index, pipeline and explanation as behind the editor. Nobody is typing, so there is neither a
+debounce nor a deadline. Knows nothing of the protocol.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,11 @@ from server.settings_files import file_layers
 
 if TYPE_CHECKING:
     from server.completion import Outcome
+    from server.index.live import LiveIndex
     from server.lm.model import LoadedModel
 
 EXPLANATION_LIMIT_S = 30.0
+INDEX_LIMIT_S = 10.0
 
 
 def print_completion(place: Place, command_line: Mapping[str, Any], *, as_json: bool) -> None:
@@ -37,13 +40,42 @@ def print_completion(place: Place, command_line: Mapping[str, Any], *, as_json: 
     if is_barred_path(document.path, settings.exclude):
         outcome = completion.Outcome((), "the file is excluded, or one that holds secrets by its name")
     else:
-        outcome = completion.complete(request, chosen_model(settings), settings)
+        outcome = completion.complete(request, chosen_model(settings), settings, index=index_of(root, settings))
     if as_json:
         print(json.dumps(completion_as_json(document.text, outcome), indent=2))
     elif outcome.suggestions:
         print(outcome.suggestions[0].text)
     else:
         print(f"loracle: nothing is offered there: {outcome.ended}", file=sys.stderr)
+
+
+def index_of(root: Path, settings: Settings, limit_s: float = INDEX_LIMIT_S) -> LiveIndex | None:
+    """The stored index of a workspace, as old as it may be; where none is, one is built, if that takes no longer.
+
+    None when it is switched off, or not to be had, which stderr then says.
+    """
+    from server.index.builder import ChildBuilder, wanted
+    from server.index.live import LiveIndex
+
+    if not settings.index.enabled:
+        return None
+    builder = ChildBuilder()
+    built = builder.stored(root, settings.exclude)
+    if built is None:
+        timer = threading.Timer(limit_s, builder.stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            built = builder.build(root, settings.exclude, lambda percent: None)
+        except UserError as error:
+            late = f"indexing {root} takes more than {limit_s:.0f} s; open it in an editor once to have it indexed"
+            print(f"loracle: {late if builder.is_stopped else error}", file=sys.stderr)
+            return None
+        finally:
+            timer.cancel()
+    index = LiveIndex()
+    index.use(wanted(built.segments, with_dependencies=settings.index.dependencies))
+    return index
 
 
 def completion_as_json(text: str, outcome: Outcome) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Package]:
 def test_what_cannot_be_fetched_is_named_and_the_rest_is_measured(
     here: list[Package], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Options, "client", lambda self: scripted(tmp_path, {}, always="fail")())
+    monkeypatch.setattr(Options, "client", lambda self, environment: scripted(tmp_path, {}, always="fail")())
     path = tmp_path / "run.json"
     assert bench.main(["quality", "--count", "2", "--json", str(path)]) == 1
     printed = capsys.readouterr().out
@@ -226,7 +226,7 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_measured(
 
 
 def test_two_runs_agree_to_the_case(here: list[Package], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def client(self: Options) -> Client:
+    def client(self: Options, environment: object = None) -> Client:
         (repository,) = prepared
         return scripted(tmp_path, targets(draw(repository, 3, part.python_names())))()
 

@@ -25,7 +25,7 @@ def test_a_healthy_installation(tiny_checkpoint: Path, capsys: pytest.CaptureFix
     assert examine({"model": str(tiny_checkpoint), "threads": 1}, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split(":")[0].split()[1] for line in lines[:-1] if line.startswith("ok")]
-    assert names == ["installation", "cache", "settings", "syntax", "model", "adapter", "completions"]
+    assert names == ["installation", "cache", "index", "settings", "syntax", "model", "adapter", "completions"]
     assert lines[-1] == "all is well"
 
 
@@ -61,6 +61,28 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert not finding.is_fine
     assert "cannot write" in finding.says
     assert finding.remedy
+
+
+def test_the_index_of_the_current_folder_is_named_or_its_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from server.index.build import build
+    from server.index.store import index_folder, read_current
+
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "module.py").write_text("def add(first, second):\n    return first + second\n" * 3)
+    monkeypatch.chdir(tmp_path)
+    assert "nothing is kept" in doctor.look_at_indexes().says
+    build(tmp_path, index_folder(tmp_path))
+    finding = doctor.look_at_indexes()
+    assert finding.is_fine
+    assert f"{tmp_path}: 1 files" in finding.says
+    generation = read_current(index_folder(tmp_path))
+    assert generation is not None
+    (generation.folder / "manifest.json").write_text("{")
+    finding = doctor.look_at_indexes()
+    assert not finding.is_fine
+    assert str(index_folder(tmp_path)) in finding.remedy
 
 
 def test_a_damaged_model_is_a_problem_and_no_traceback(make_checkpoint, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,11 @@ class Built:
     notice: str | None = None  # for the user: which limit was reached
 
 
+def wanted(segments: Mapping[str, Segment], *, with_dependencies: bool) -> dict[str, Segment]:
+    """The tiers that are to be searched."""
+    return {name: segment for name, segment in segments.items() if with_dependencies or name != DEPENDENCIES}
+
+
 class Builder(Protocol):
     """Where indexes come from; one call at a time, but for `stop`."""
 
@@ -44,7 +49,7 @@ class ChildBuilder:
 
     def __init__(self) -> None:
         self._process: BuildProcess | None = None
-        self._stopped = False
+        self.is_stopped = False
 
     def stored(self, root: Path, exclude: Sequence[str]) -> Built | None:
         """The generation in use, unless it holds what is excluded or was cleaned by another rule since."""
@@ -71,7 +76,7 @@ class ChildBuilder:
 
         environments = [Path(folder) for folder in (os.environ.get("VIRTUAL_ENV"),) if folder]
         self._process = start_build(root, index_folder(root), exclude, environments)
-        if self._stopped:  # while the child was being started
+        if self.is_stopped:  # while the child was being started
             self._process.stop()
         for event in self._process.events():
             if isinstance(event, Progress):
@@ -83,6 +88,6 @@ class ChildBuilder:
 
     def stop(self) -> None:
         """Kills the child; what was stored before stays."""
-        self._stopped = True
+        self.is_stopped = True
         if self._process is not None:
             self._process.stop()

@@ -46,6 +46,7 @@ class _Changed:
     is_open: bool
     is_cleaned: bool = False
     cleaned: bytes | None = None  # of `text`, made when first needed
+    compared: tuple[Segment, bool] | None = None  # what was built, and whether it holds the same text
     segment: Segment | None = None
 
 
@@ -178,7 +179,11 @@ class LiveIndex:
         """Whether an open file is as it was built: most are, and need no segment of their own."""
         segment = built.get(REPOSITORY)
         number = None if segment is None else segment.number_of(path)
-        return segment is not None and number is not None and segment.text_of(number) == self._cleaned(path, changed)
+        if segment is None or number is None:
+            return False
+        if changed.compared is None or changed.compared[0] is not segment:
+            changed.compared = segment, segment.text_of(number) == self._cleaned(path, changed)
+        return changed.compared[1]
 
     def _cleaned(self, path: str, changed: _Changed) -> bytes | None:
         if not changed.is_cleaned:

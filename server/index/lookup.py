@@ -13,6 +13,7 @@ from server.index.segment import MAX_MATCH_BYTES, NO_MATCH, SEPARATOR, Match, Se
 from server.index.weights import Kind
 
 MAX_PLACES = 32  # that are looked at; of more, as many at even distances
+MAX_STEPS = 16  # to ever shorter matches, where only places that do not count agree with the longer ones
 AHEAD_BYTES = 48  # of text that are taken from a place: a line's rest, mostly
 
 
@@ -89,7 +90,9 @@ class Follower:
         text = text.replace(SEPARATOR, b" ")  # as in what is searched
         match = segment.longest(text)
         found: list[Finding] = []
-        while match is not NO_MATCH and len(found) < 2:
+        n_steps = 0
+        while match is not NO_MATCH and len(found) < 2 and n_steps < MAX_STEPS:
+            n_steps += 1
             finding = self._read(match, refused)
             # A match in hidden files alone is none, and one in no more places than the longer says nothing new.
             if finding.following and (not found or finding.n_places > found[-1].n_places):

@@ -170,6 +170,15 @@ class Client:
             time.sleep(0.01)
         raise ServerFailure(f"the model was not ready within {START_S:.0f} s")
 
+    def wait_for_index(self) -> None:
+        """Returns once all workspace folders are indexed, or cannot be. ServerFailure when that takes too long."""
+        ends_at = time.perf_counter() + START_S
+        while time.perf_counter() < ends_at:
+            if all(folder["isBuilt"] or folder["problem"] for folder in self.status().get("index", ())):
+                return
+            time.sleep(0.02)
+        raise ServerFailure(f"the index was not ready within {START_S:.0f} s")
+
     def open(self, uri: str, language_id: str, text: str) -> None:
         """Opens a document, or replaces the text of one that is open."""
         version = self._versions.get(uri, 0) + 1
@@ -179,6 +188,11 @@ class Client:
         self._versions[uri] = version
         document = {"uri": uri, "languageId": language_id, "version": version, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": document})
+
+    def close(self, uri: str) -> None:
+        """Closes a document."""
+        del self._versions[uri]
+        self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
 
     def edit(self, uri: str, text: str, start: int, end: int, inserted: str) -> None:
         """Replaces the characters from `start` to `end` of `text`, the document as the server knows it."""

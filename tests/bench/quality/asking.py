@@ -39,6 +39,7 @@ def _asked(case: Case, uri: str, client: Client) -> Answer:
     items = items_of(pending.result(ANSWER_S), case.document)
     milliseconds = 1000 * (pending.arrived_at - pending.sent_at)
     why = client.execute("loracle.why", timeout_s=ANSWER_S)
+    client.close(uri)  # no held-out file is to help with another
     text = written(items[0], case) if items else ""
     return Answer(text, why["confidence"] if items else None, milliseconds, why["ended"])
 

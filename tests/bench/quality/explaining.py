@@ -112,4 +112,5 @@ def _asked(function: Function, uri: str, client: Client) -> tuple[str, float]:
     target = {"uri": uri, "position": position_at(function.document, function.offset)}
     pending = client.send("workspace/executeCommand", {"command": "loracle.explain", "arguments": [target]})
     sentence = pending.result(EXPLAIN_S)["sentence"] or ""
+    client.close(uri)
     return sentence, 1000 * (pending.arrived_at - pending.sent_at)

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from tests.bench.quality import cases, explaining, report
 from tests.bench.quality.asking import COMPLETION, answer
 from tests.bench.quality.cases import Case
 from tests.bench.quality.comparison import cases_of, compare
+from tests.bench.quality.environments import environment_of
 from tests.bench.quality.explaining import Explained, Function
 from tests.bench.quality.floors import Corpus, copied, own_sources
 from tests.bench.quality.reading import python_names, typescript_names
 from tests.bench.quality.repository import Repository, prepare
 from tests.bench.quality.results import Result, result
 from tests.bench.quality.serving import Serving
-from tests.bench.repositories import TYPESCRIPT, Package
+from tests.bench.repositories import TYPESCRIPT, FetchError, Package
 from tests.bench.table import BenchError
 
 N_A_KIND, N_QUICK_A_KIND = 100, 10
@@ -60,7 +62,7 @@ def run(options: Options) -> Report:
             repository = prepare(package, sources, Path(folder))
             drawn = cases.draw(repository, options.n(N_A_KIND, N_QUICK_A_KIND), own_names)
             functions = explaining.draw(repository, options.n(N_FUNCTIONS, N_QUICK_FUNCTIONS))
-            measure(repository, drawn, functions, options.client, settings, found)
+            measure(repository, drawn, functions, partial(options.client, _variables(package, found)), settings, found)
             spent = f"{time.monotonic() - began:.0f} s"
             print(f"  {package}: {len(drawn)} lines, {len(functions)} explanations, {spent}", flush=True)
     comparison = None if other is None else compare([each.as_json() for each in found.results], other)
@@ -92,6 +94,16 @@ def settings_of(options: Options) -> dict[str, Any]:
     """What the server is told: everything is shown, sentences are never withheld, and what the run was told to set."""
     hover = {"generate": "always", **options.settings.get("hover", {})}
     return {**options.settings, "completion": {**COMPLETION, **options.completion}, "hover": hover}
+
+
+def _variables(package: Package, found: Found) -> dict[str, str]:
+    """Where the server finds what the package needs; what is wrong with that is added to `found`."""
+    try:
+        environment = environment_of(package)
+    except FetchError as error:
+        found.problems[f"{package.name}, dependencies"] = Counter({str(error): 1})
+        return {}
+    return {} if environment is None else {"VIRTUAL_ENV": str(environment)}
 
 
 def _own_names(package: Package, sources: Mapping[Package, Path]) -> frozenset[str] | None:
