@@ -101,7 +101,7 @@ def complete(
     if inserted is None or reason is not None:
         return Outcome((), reason or "what the popup would insert does not fit the text at the cursor", clock.stages)
     with clock.stage("prompt"):
-        place = _place(request.document, request.offset, inserted, model, settings)
+        place = _place(request.document, request.offset, inserted, model, settings, index)
     if place.cursor.is_overlong:
         return Outcome((), "the line is too long to be source code", clock.stages)
     with clock.stage("index"):
@@ -141,7 +141,7 @@ def prefill_ahead(
     """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it, and readies the index."""
     if index is not None:
         index.tiers(document, offset)
-    place = _place(document, min(max(offset, 0), len(document.text)), "", model, settings)
+    place = _place(document, min(max(offset, 0), len(document.text)), "", model, settings, index)
     if not place.cursor.is_overlong:
         model.completion_cache.advance(place.prompt.token_ids, n_keep=0, should_stop=cancelled)
 
@@ -168,12 +168,17 @@ def _inserted(request: CompletionRequest) -> str | None:
     return request.selected_text[len(typed) :] if request.selected_text.startswith(typed) else None
 
 
-def _place(document: Document, offset: int, inserted: str, model: LoadedModel, settings: Settings) -> _Place:
+def _place(
+    document: Document, offset: int, inserted: str, model: LoadedModel, settings: Settings, index: LiveIndex | None
+) -> _Place:
     """The cursor, the prompt, and whether several lines are welcome."""
     text = document.text
     before = text[max(offset - MAX_ABOVE - 1, 0) : offset] + inserted
     cursor = cursor_between(before, text[offset : offset + MAX_BELOW + 1], document.language)
-    context = context_at(document, offset, inserted=inserted)
+    # Measured with the model that ships, 255 lines of tweepy, fabric and pychromecast with such a definition: exact
+    # matches are the same with and without (index on: 12.9 %), so the default is off. Again: `index.snippets`.
+    snippets = index.snippets(document, offset) if index is not None and settings.index.snippets else ()
+    context = context_at(document, offset, snippets, inserted)
     n_positions = model.engine.config.n_positions
     max_new_tokens = settings.completion.max_new_tokens
     prompt = completion_prompt(context, model.tokenizer, model.token_index, n_positions, max_new_tokens)

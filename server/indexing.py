@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_SINGLE_CHANGES = 64  # files that change at once; more are a new build: another branch was checked out
+MAX_CHANGED_FILES = 256  # since the last build, likewise: each costs a little at every search
 RESCAN_SECONDS = 120.0  # between looks at the disk, where the editor does not tell what changes
 WATCHED_RESCAN_SECONDS = 900.0  # where it does: some tell nothing of a folder that is moved
 RESCAN_PER_BUILD = 20.0  # and at least so many times what the last look took
@@ -55,6 +56,7 @@ class _Root:
     unjudged: set[str] = field(default_factory=set)  # open paths of which that is to be found out
     touched: set[str] = field(default_factory=set)  # paths that are to be read from disk
     meanwhile: set[str] = field(default_factory=set)  # paths that were read while a build was going on
+    n_read: int = 0  # files that were read since the last build
 
 
 class Indexing:
@@ -176,8 +178,9 @@ class Indexing:
         for folder, paths in by_folder.items():
             root = self._roots[folder]
             with self._lock:
-                is_much = len(root.touched) + len(paths) > MAX_SINGLE_CHANGES or self._held(root) > MAX_CHANGED_BYTES
-            if is_much:
+                at_once, in_all = len(root.touched) + len(paths), root.n_read + len(paths)
+                is_full = in_all > MAX_CHANGED_FILES or self._held(root) > MAX_CHANGED_BYTES
+            if at_once > MAX_SINGLE_CHANGES or (is_full and not self._has_just_failed(root)):
                 anew.add(folder)
             else:
                 self._touch(root, paths)
@@ -259,7 +262,7 @@ class Indexing:
         with self._lock:
             if self._enabled and (rule, with_dependencies) == (self._rule, self._with_dependencies):
                 root.live.use(wanted(built.segments, with_dependencies=with_dependencies))
-                root.built, root.problem = built, None
+                root.built, root.problem, root.n_read = built, None, 0
 
     def _change_in(self, root: _Root, path: str, text: str) -> None:
         with self._lock:
@@ -298,6 +301,7 @@ class Indexing:
         """Takes the texts of files from the disk; in the reads' thread."""
         with self._lock:
             paths, root.touched = sorted(root.touched), set()
+            root.n_read += len(paths)
         passed = passed_over(root.folder, paths)
         for path in paths:
             found = None if path in passed else read_text(root.folder, path, self._rule)
@@ -310,6 +314,11 @@ class Indexing:
                     root.meanwhile.add(path)
                 # Where no build succeeds any more, memory stays bounded: what does not fit is not known.
                 root.live.close(path, text if self._held(root) < 2 * MAX_CHANGED_BYTES else None)
+
+    def _has_just_failed(self, root: _Root) -> bool:
+        """Whether another build would most likely fail like the last."""
+        since = time.monotonic() - (root.scanned_at or 0.0)
+        return root.problem is not None and since < max(RESCAN_SECONDS, RESCAN_PER_BUILD * root.build_s)
 
     def _held(self, root: _Root) -> int:
         """Characters of files that have changed on disk since the last build."""

@@ -459,7 +459,7 @@ def test_a_build_that_fails_is_one_problem_until_the_next_succeeds(
     builder.error = None
     indexing.refresh(folder)
     settle(indexing)
-    assert indexing.problems == ()
+    assert not indexing.problems
 
 
 def test_memory_is_bounded_though_no_build_succeeds(
@@ -476,7 +476,24 @@ def test_memory_is_bounded_though_no_build_succeeds(
     live = indexing.index_for(document(folder / "asking.py", "", folder))
     assert live is not None
     assert live.n_changed_bytes < 2 * 500 + 200
-    assert builder.n_builds > 1, "it is time for a new one"
+    assert builder.n_builds == 1, "what has just failed is not tried again at once"
+    monkeypatch.setattr(module, "RESCAN_SECONDS", -1.0)
+    builder.error = None
+    indexing.disk_changed([folder / "file_1.py"])
+    settle(indexing)
+    assert builder.n_builds == 2
+    assert live.n_changed_bytes == 0
+
+
+def test_many_files_that_change_one_by_one_are_a_build_at_last(
+    indexing: Indexing, builder: FakeBuilder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_CHANGED_FILES", 3)
+    begin(indexing, folder)
+    for number in range(5):
+        indexing.disk_changed([folder / f"gone_{number}.py"])
+        settle(indexing)
+    assert builder.n_builds == 2
 
 
 def test_the_disk_is_looked_at_now_and_then(

@@ -146,11 +146,47 @@ def test_a_completion_is_the_only_thing_on_stdout(
     offset = SOURCE.index("result = ") + len("result = ")
     outcomes = [Outcome((Suggestion("total", offset, offset, 0.5),), "offered"), Outcome((), "the model ended it here")]
     monkeypatch.setattr("server.terminal.chosen_model", lambda settings: None)
-    monkeypatch.setattr("server.completion.complete", lambda *_: outcomes.pop(0))
+    monkeypatch.setattr("server.completion.complete", lambda *_, index: outcomes.pop(0))
     assert main(["complete", f"{file}:6:10"]) == 0
     assert capsys.readouterr() == ("total\n", "")
     assert main(["complete", f"{file}:6:10"]) == 0
     assert capsys.readouterr() == ("", "loracle: nothing is offered there: the model ended it here\n")
+
+
+def test_the_workspace_is_indexed_for_a_completion_and_the_index_kept(
+    file: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file.parent / "pyproject.toml").touch()
+    (file.parent / "other.py").write_text("def other(first, second):\n    result = add(first, second)\n")
+    command = ["complete", f"{file}:6:10", "--json", "--model", str(tiny_checkpoint), "--threads", "1"]
+    assert main(command) == 0
+    sources = [source for token in json.loads(capsys.readouterr().out)["tokens"] for source in token["sources"]]
+    assert {"path": "other.py", "line": 2, "tier": "repository"} in sources
+    monkeypatch.setattr("server.index.build_process.start_build", None)  # what is kept is used, and nothing built
+    assert main(command) == 0
+    assert any(token["sources"] for token in json.loads(capsys.readouterr().out)["tokens"])
+    (file.parent / "pyproject.toml").write_text("[tool.loracle]\nindex.enabled = false\n")
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == []
+
+
+def test_an_index_that_takes_too_long_or_cannot_be_kept_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from server.settings import Settings
+    from server.terminal import index_of
+
+    assert index_of(tmp_path, Settings(), limit_s=0) is None
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert f"indexing {tmp_path} takes more than" in printed.err
+    (tmp_path / "file").touch()
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "file"))  # a file where a folder is needed
+    assert index_of(tmp_path, Settings()) is None
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert "cannot keep the index" in printed.err
 
 
 def test_a_file_with_secrets_is_not_shown_to_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from server.index.lookup import Refused, Tier
 from server.index.segment import Segment, SegmentFile
-from server.lm.context import Document, unix_lines
+from server.lm.context import Document, Snippet, unix_lines
 from server.repository.secrets import scrub
 
 if TYPE_CHECKING:
@@ -138,6 +138,13 @@ class LiveIndex:
             ends_line=not multiline,
             refused=None if line.strip() else _useless_on_a_blank_line(text[offset:]),
         )
+
+    def snippets(self, document: Document, offset: int) -> tuple[Snippet, ...]:
+        """Definitions in other files for the prompt, as they were when the index was built."""
+        from server.index.retrieval import snippets_for
+
+        segment = self._built.get(REPOSITORY)
+        return () if segment is None else snippets_for(document, offset, segment)
 
     def tiers(self, document: Document, offset: int) -> list[Tier]:
         """Everything that may be searched for a cursor of `document`."""
