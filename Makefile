@@ -34,7 +34,7 @@ test: check  ## Everything: check, then the shipped model and the end-to-end tes
 	$(RUN) -m pytest -q -m 'slow or e2e'
 
 bench: $(STAMP)  ## Speed on this machine (nothing else should run)
-	$(RUN) -m tests.bench process replay engines
+	$(RUN) -m tests.bench process replay index engines
 
 quality: $(STAMP)  ## How good lines and explanations are, in held-out files of whole repositories
 	$(RUN) -m tests.bench quality

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from server import indexed_folder
 from server import indexing as module
 from server.index.builder import Built
 from server.index.live import DEPENDENCIES, REPOSITORY
@@ -465,7 +466,7 @@ def test_a_build_that_fails_is_one_problem_until_the_next_succeeds(
 def test_memory_is_bounded_though_no_build_succeeds(
     indexing: Indexing, builder: FakeBuilder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_CHANGED_BYTES", 500)
+    monkeypatch.setattr(indexed_folder, "MAX_CHANGED_BYTES", 500)
     builder.error = UserError("no")
     begin(indexing, folder)
     for number in range(40):
@@ -477,7 +478,8 @@ def test_memory_is_bounded_though_no_build_succeeds(
     assert live is not None
     assert live.n_changed_bytes < 2 * 500 + 200
     assert builder.n_builds == 1, "what has just failed is not tried again at once"
-    monkeypatch.setattr(module, "RESCAN_SECONDS", -1.0)
+    monkeypatch.setattr(indexed_folder, "RETRY_SECONDS", -1.0)
+    monkeypatch.setattr(indexed_folder, "PAUSE_PER_BUILD", -1.0)
     builder.error = None
     indexing.disk_changed([folder / "file_1.py"])
     settle(indexing)
@@ -488,7 +490,7 @@ def test_memory_is_bounded_though_no_build_succeeds(
 def test_many_files_that_change_one_by_one_are_a_build_at_last(
     indexing: Indexing, builder: FakeBuilder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_CHANGED_FILES", 3)
+    monkeypatch.setattr(indexed_folder, "MAX_CHANGED_FILES", 3)
     begin(indexing, folder)
     for number in range(5):
         indexing.disk_changed([folder / f"gone_{number}.py"])
@@ -504,7 +506,7 @@ def test_the_disk_is_looked_at_now_and_then(
     settle(indexing)
     assert builder.n_builds == 1
     monkeypatch.setattr(module, "RESCAN_SECONDS", -1.0)
-    monkeypatch.setattr(module, "RESCAN_PER_BUILD", 0.0)
+    monkeypatch.setattr(indexed_folder, "PAUSE_PER_BUILD", -1.0)
     indexing.watches = True
     indexing.look_around()
     settle(indexing)

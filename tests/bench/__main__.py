@@ -27,7 +27,7 @@ from tests.bench.repositories import HELD_OUT, QUALITY, TUNING, TYPESCRIPT, Pack
 from tests.bench.table import BenchError, Row, as_json, as_text
 
 # The parts that time something come first: the others would warm the machine.
-PARTS = ("process", "replay", "engines", "quality", "cursors", "healing", "fidelity")
+PARTS = ("process", "replay", "engines", "index", "quality", "cursors", "healing", "fidelity")
 # What an undotted name may mean beside a setting of `completion`.
 _TOP_SETTINGS = ("adapter", "engine", "exclude", "threads")
 
