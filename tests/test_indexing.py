@@ -41,11 +41,13 @@ class FakeBuilder:
         self.n_builds = 0
         self.is_stopped = False
         self.exclude: Sequence[str] = ()
+        self.at_start: Callable[[], None] = lambda: None
 
     def stored(self, root: Path, exclude: Sequence[str]) -> Built | None:
         return self.kept.get(root)
 
     def build(self, root: Path, exclude: Sequence[str], progress: Callable[[int], None]) -> Built:
+        self.at_start()
         self.n_builds += 1
         self.exclude = exclude
         paths = sorted(path for path in root.rglob("*.py") if path.name not in exclude)
@@ -169,7 +171,9 @@ def test_builds_that_have_not_begun_are_not_asked_for_twice(
     assert len(builds) == 2  # the one that runs may have passed over what has changed just now
     builder.go.set()
     settle(indexing)
-    assert builder.n_builds == 2
+    indexing.start()
+    settle(indexing)
+    assert builder.n_builds == 2, "a folder is started once"
 
 
 def test_an_open_document_is_known_to_others_as_it_is_typed_and_unsaved(indexing: Indexing, folder: Path) -> None:
@@ -332,6 +336,7 @@ def test_what_is_excluded_is_gone_at_once(indexing: Indexing, builder: FakeBuild
     indexing.change(document(folder / "opened.py", code("opened"), folder))
     indexing.change(document(folder / "kept.py", code("kept"), folder))
     settle(indexing)
+    assert all(knows(indexing, folder, f"def {name}") for name in ("opened", "saved", "kept"))
     builder.begun.acquire()
     builder.go.clear()
     indexing.configure(Settings(exclude=("opened.py", "saved.py")))
@@ -350,9 +355,11 @@ def test_a_build_under_former_settings_is_not_used(indexing: Indexing, builder: 
     indexing.start()
     assert builder.begun.acquire(timeout=WAIT_S)
     indexing.configure(Settings(exclude=("saved.py",)))
+    known: list[bool] = []
+    builder.at_start = lambda: known.append(knows(indexing, folder, "def saved"))
     builder.go.set()
     settle(indexing)
-    assert builder.n_builds == 2
+    assert known == [False], "when the second build begins, the first has ended"
     assert not knows(indexing, folder, "def saved")
 
 

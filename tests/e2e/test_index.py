@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A workspace whose files are few and whose git is made by hand: ignored is what `.gitignore` says."""
+    """A workspace of one file, the one that is typed in; no git, so that `.gitignore` alone says what is ignored."""
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "asking.py").write_text("import os\n")
@@ -156,9 +156,8 @@ def test_what_is_ignored_excluded_or_secret_is_never_offered(edit: Edit, work: P
     canary = "canary"
     (work / ".gitignore").write_text("ignored*.py\nhidden/\n")
     (work / "hidden").mkdir()
-    for name in ("ignored.py", "excluded.py", "hidden/inner.py", ".env", "node_modules.py"):
+    for name in ("ignored.py", "excluded.py", "hidden/inner.py", ".env"):
         (work / name).write_text(text_with(canary))
-    (work / "node_modules.py").unlink()
     secret = "Zq8Rt2Lp6Vx9Kd3Mn7Bw5Hc"
     (work / "plain.py").write_text(f'{text_with("amber")}api_key = "{secret}"\nclient = connect(api_key)\n')
     editor = edit(exclude=["excluded.py"])
