@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from server.filters.candidate import Candidate
 from server.filters.confidence import confidence_of
 from server.filters.pipeline import Filtered, Verdict, apply
 from server.lm.context import Document, context_at
 from server.lm.cursor import MAX_ABOVE, MAX_BELOW, Cursor, cursor_between
-from server.lm.decode import Generation, alternatives, generate
+from server.lm.decode import Generation, StopRule, alternatives, attempts
 from server.lm.engine import never
 from server.lm.prompt import Prompt, completion_prompt
 from server.lm.stopping import stop_rule
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from server.index.opinion import Opinion, Share
     from server.lm.model import LoadedModel
     from server.settings import Settings
+
+# A text that the filters hold back is not the end: the next likely beginning is tried, once.
+MAX_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,18 @@ class Outcome:
     shares: tuple[Share, ...] = ()  # of model and index in each token of the first generation
 
 
+class _DecodeOptions(TypedDict):
+    """What the functions of `decode` are told alike."""
+
+    stop: StopRule
+    max_new_tokens: int
+    deadline: float | None
+    cancelled: Callable[[], bool]
+    must_begin: bool
+    mixer: Opinion | None
+    proposer: Opinion | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """A request made ready for the model: the cursor as if the popup's text were typed."""
@@ -106,9 +121,9 @@ def complete(
         return Outcome((), "the line is too long to be source code", clock.stages)
     with clock.stage("index"):
         opinion = _opinion(request, place, inserted, model, index)
-    generations = _generations(request, place, model, settings, opinion, cancelled, deadline)
+    generations, tried = _generations(request, place, model, settings, opinion, cancelled, deadline)
     first = generations[0]
-    clock.stages.update(prefill=first.prefill_ms, decode=sum(each.decode_ms for each in generations))
+    clock.stages.update(prefill=first.prefill_ms, decode=sum(each.decode_ms for each in tried))
     with clock.stage("filters"):
         candidates = [_candidate(generation, place, request, settings) for generation in generations]
         filtered = [apply(candidate) for candidate in candidates]
@@ -119,7 +134,7 @@ def complete(
         milliseconds=clock.stages,
         verdicts=filtered[0].verdicts,
         finish=first.finish,
-        is_cut_short=any(each.finish in ("deadline", "cancelled") for each in generations),
+        is_cut_short=any(each.finish in ("deadline", "cancelled") for each in tried),
         n_prompt_tokens=first.n_prompt_tokens,
         n_cached_tokens=first.n_cached_tokens,
         n_new_tokens=first.n_new_tokens,
@@ -207,36 +222,37 @@ def _generations(
     opinion: Opinion | None,
     cancelled: Callable[[], bool],
     deadline: float | None,
-) -> list[Generation]:
-    """What the model writes: once, or once and alternatives to it."""
+) -> tuple[list[Generation], list[Generation]]:
+    """What is to be offered of what the model writes, the best first, and all that was written for it.
+
+    When nobody asked, one: the first that the filters let pass of `MAX_ATTEMPTS`, else the very first.
+    """
     arguments = (model.completion_cache, place.prompt, model.tokenizer, model.token_index)
     stop = stop_rule(place.cursor, multiline=place.multiline)
     max_new_tokens = settings.completion.max_new_tokens
     # On a blank line something is to be written; a weak model is quick to end the text there instead.
     must_begin = place.cursor.is_blank_line
+    options: _DecodeOptions = {
+        "stop": stop,
+        "max_new_tokens": max_new_tokens,
+        "deadline": deadline,
+        "cancelled": cancelled,
+        "must_begin": must_begin,
+        "mixer": opinion,
+        "proposer": opinion,
+    }
     if request.trigger == "automatic":
-        once = generate(
-            *arguments,
-            stop=stop,
-            max_new_tokens=max_new_tokens,
-            deadline=deadline,
-            cancelled=cancelled,
-            must_begin=must_begin,
-            mixer=opinion,
-            proposer=opinion,
-        )
-        return [once]
-    return alternatives(
-        *arguments,
-        settings.completion.candidates,
-        stop=stop,
-        max_new_tokens=max_new_tokens,
-        deadline=deadline,
-        cancelled=cancelled,
-        must_begin=must_begin,
-        mixer=opinion,
-        proposer=opinion,
-    )
+        tried: list[Generation] = []
+        for generation in attempts(*arguments, MAX_ATTEMPTS, **options):
+            tried.append(generation)
+            filtered = apply(_candidate(generation, place, request, settings))
+            if filtered.candidate is not None:
+                return [generation], tried
+            if not generation.text or filtered.verdicts[-1].filter == "confidence":
+                break  # nothing is to be written here, or nothing better will come
+        return tried[:1], tried
+    found = alternatives(*arguments, settings.completion.candidates, **options)
+    return found, found
 
 
 def _candidate(generation: Generation, place: _Place, request: CompletionRequest, settings: Settings) -> Candidate:

@@ -80,6 +80,16 @@ def test_the_rest_of_the_line_is_offered_at_the_cursor() -> None:
     assert set(outcome.milliseconds) == {"context", "prompt", "index", "prefill", "decode", "filters"}
 
 
+def test_where_the_filters_hold_a_text_back_the_next_likely_beginning_is_tried() -> None:
+    outcome = ask("x = 1\n<|>\ny = 2\n", writer("y = 2\n", second="k"))
+    assert texts(outcome) == ["ky = 2"] and outcome.ended == "offered"
+
+
+def test_where_both_beginnings_are_held_back_the_first_says_why() -> None:
+    outcome = ask("x = 1\n<|>\ny = 2\n", writer("y = 2\n", second=")"))
+    assert texts(outcome) == [] and "following text" in outcome.ended
+
+
 def test_a_second_request_finds_what_it_shares_with_the_first_in_the_cache() -> None:
     model = writer("    return a + b\n")
     first = ask("def add(a, b):\n    re<|>\n", model)

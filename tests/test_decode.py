@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from fakes import MARKERS, N_MARKERS, FakeEngine, FakeTokenizer, NextLogits, aut
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.lm.decode import Generation, StopRule, alternatives, generate
+from server.lm.decode import Generation, StopRule, alternatives, attempts, generate
 from server.lm.engine import Logits, PrefixCache
 from server.lm.healing import TokenIndex, heal
 from server.lm.prompt import Prompt
@@ -486,6 +486,24 @@ def test_alternatives_share_the_prompt():
     prompt = Prompt(START * 100, b"")
     alternatives(cache, prompt, WORDS, TokenIndex(WORDS), 3, stop=first_line, max_new_tokens=8)
     assert engine_of(cache).n_fed < 110
+
+
+def tries(cache: PrefixCache, n: int = 3, **options) -> Iterator[Generation]:
+    options = {"stop": first_line, "max_new_tokens": 8, **options}
+    return attempts(cache, Prompt(START, b""), WORDS, TokenIndex(WORDS), n, **options)
+
+
+def test_attempts_come_by_their_first_token_and_only_when_asked_for():
+    cache = cache_of(CHOICES)
+    found = tries(cache)
+    assert without_times(next(found)) == without_times(write(cache_of(CHOICES), stop=first_line))
+    n_forwards = engine_of(cache).n_forwards
+    assert next(found).text == "bd"
+    assert engine_of(cache).n_forwards > n_forwards
+
+
+def test_no_attempt_is_made_after_the_deadline_but_the_first():
+    assert [generation.finish for generation in tries(cache_of(CHOICES), deadline=time.monotonic() - 1)] == ["deadline"]
 
 
 def test_a_cancelled_request_still_has_its_first_answer():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -83,6 +83,35 @@ def generate(
     decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
     found = decoder.starts(1)
     return decoder.write(found[0] if found else None)
+
+
+def attempts(
+    cache: PrefixCache,
+    prompt: Prompt,
+    tokenizer: Tokenizer,
+    index: TokenIndex,
+    n: int,
+    *,
+    stop: StopRule,
+    max_new_tokens: int,
+    deadline: float | None = None,
+    cancelled: Callable[[], bool] = never,
+    must_begin: bool = False,
+    mixer: Mixer | None = None,
+    proposer: Proposer | None = None,
+) -> Iterator[Generation]:
+    """What `generate` gives, then at most `n` - 1 others that start with the next likely token after the cursor.
+
+    Each is written only when it is asked for; none after a limit is reached.
+    """
+    limits = Limits(max_new_tokens, deadline, cancelled)
+    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
+    found = decoder.starts(n)
+    yield decoder.write(found[0] if found else None)
+    for start in found[1:]:
+        if limits.reached():
+            return
+        yield decoder.write(start)
 
 
 def alternatives(
