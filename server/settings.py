@@ -39,7 +39,7 @@ class CompletionSettings:
     multiline: Literal["auto", "never", "always"] = _setting(
         "auto", "Several lines at once; `auto`: where a block is open and empty."
     )
-    min_confidence: float = _setting(0.25, "Completions less sure than this are withheld; 0 shows everything.", 0, 1)
+    min_confidence: float = _setting(0.23, "Completions less sure than this are withheld; 0 shows everything.", 0, 1)
     candidates: int = _setting(3, "Number of alternatives when a key asks for them.", 1, 10)
 
 

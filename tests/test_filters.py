@@ -429,7 +429,12 @@ def test_a_language_without_a_grammar_is_not_checked() -> None:
     ],
 )
 def test_what_is_quicker_typed_is_not_offered(document: str, generated: str, left: str | None) -> None:
-    assert left_by(trivial, document, generated) == left
+    assert left_by(trivial, document, generated, min_confidence=0.1) == left
+
+
+@pytest.mark.parametrize(("generated", "left"), [(")", ")"), ("1", "1"), ("  ", None)])
+def test_where_everything_is_shown_only_blanks_are_not(generated: str, left: str | None) -> None:
+    assert left_by(trivial, "f(x = <|>", generated, min_confidence=0.0) == left
 
 
 def test_confidence_counts_the_tokens_that_are_left() -> None:

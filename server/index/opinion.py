@@ -145,6 +145,8 @@ class Opinion:
         begun, forced = _begun_character(text_so_far), self._pending[len(text_so_far) :]
         model_max = float(np.exp(log_probs.max()))
         findings = self._findings(text_so_far)
+        n_written = max(len(text_so_far) - len(self._pending), 0)
+        last = (text_so_far if not forced else self._pending)[-1:] or self._fed[-1:]
         found = []
         for key in ORDER:
             if key not in findings:
@@ -155,6 +157,7 @@ class Opinion:
             if not n_total:
                 continue
             top = max(places, key=lambda token_id: len(places[token_id]))
+            ahead = max(finding.following, key=lambda text: len(finding.following[text]))
             evidence = Evidence(
                 n_bytes=finding.n_bytes,
                 n_places=finding.n_places,
@@ -162,6 +165,8 @@ class Opinion:
                 top_share=len(places[top]) / n_total,
                 top_logprob=float(log_probs[top]),
                 model_max=model_max,
+                n_followed=n_written if finding.n_bytes > n_written else 0,
+                is_in_word=_is_of_word(last) and _is_of_word(ahead[:1]),
             )
             found.append(Reading(*key, tier, evidence, places))
         return found
@@ -257,6 +262,10 @@ def _begun_character(text: bytes) -> bytes:
             n_whole = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
             return text[-n_bytes:] if n_whole > n_bytes else b""
     return b""
+
+
+def _is_of_word(character: bytes) -> bool:
+    return character.isalnum() or character == b"_"
 
 
 def _head(text: bytes) -> bytes:

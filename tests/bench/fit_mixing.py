@@ -32,7 +32,7 @@ from tests.bench.repositories import TUNING, fetch_all
 
 MAX_NEW_TOKENS = 48
 PENALTY = 1e-4  # on the squares of the weights, per token
-N_FEATURES = 9
+N_FEATURES = 12
 
 
 @dataclass(frozen=True, slots=True)
