@@ -16,7 +16,7 @@ from server.lm.crossing import Start, starts
 from server.lm.engine import PrefixCache, never
 from server.lm.healing import TokenIndex
 from server.lm.prompt import Prompt
-from server.lm.reader import Limits, LogProbs, Reader
+from server.lm.reader import Limits, LogProbs, Reader, log_sum_exp
 from server.lm.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length", "deadline", "cancelled"]
@@ -51,6 +51,7 @@ class Generation:
     mean_logprob: float  # natural log, over `token_logprobs`; 0.0 when there are none
     token_logprobs: tuple[float, ...]  # one for each token that has a part in `text`
     token_texts: tuple[str, ...]  # beside them; together they are `text`
+    end_logprob: float  # that the text ends there, by whatever line break or end; 0.0 where a limit ended it
     n_prompt_tokens: int  # that were to be fed; pending text is not among them
     n_cached_tokens: int  # of these, found in the KV cache
     n_new_tokens: int  # written after the cursor, those behind the end of `text` included
@@ -99,17 +100,19 @@ def attempts(
     must_begin: bool = False,
     mixer: Mixer | None = None,
     proposer: Proposer | None = None,
+    is_worthwhile: Callable[[float], bool] = lambda logprob: True,
 ) -> Iterator[Generation]:
     """What `generate` gives, then at most `n` - 1 others that start with the next likely token after the cursor.
 
-    Each is written only when it is asked for; none after a limit is reached.
+    Each is written only when it is asked for, and if the log-probability of its start, which no text that begins so
+    can exceed, `is_worthwhile`; none after a limit is reached.
     """
     limits = Limits(max_new_tokens, deadline, cancelled)
     decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
     found = decoder.starts(n)
     yield decoder.write(found[0] if found else None)
     for start in found[1:]:
-        if limits.reached():
+        if limits.reached() or not is_worthwhile(start.logprob):
             return
         yield decoder.write(start)
 
@@ -193,6 +196,8 @@ class _Decoder:
         written = _Written(self._stop)
         finish: Finish = self._reader.stopped_by or "length"
         if start is not None:
+            if start.token_id == self._tokenizer.end_of_text:
+                written.end_logprob = start.logprob
             ended = start.token_id == self._tokenizer.end_of_text or written.add(start.shown, start.logprob)
             finish = "stop" if ended else self._go_on(start, written)
         text, texts, logprobs = written.kept()
@@ -202,6 +207,7 @@ class _Decoder:
             mean_logprob=sum(logprobs) / len(logprobs) if logprobs else 0.0,
             token_logprobs=logprobs,
             token_texts=texts,
+            end_logprob=written.end_logprob,
             n_prompt_tokens=len(self._prompt.token_ids),
             n_cached_tokens=self._n_cached,
             n_new_tokens=written.n_tokens,
@@ -221,9 +227,11 @@ class _Decoder:
             for row, drafted in zip(logits, [*draft, None], strict=True):
                 log_probs = self._reader.log_probs(row, text_so_far)
                 token_id = int(log_probs.argmax())
+                data = self._tokenizer.token_bytes(token_id)
+                if token_id == self._tokenizer.end_of_text or data.startswith(b"\n"):
+                    written.end_logprob = log_sum_exp(log_probs[self._index.ends_line])
                 if token_id == self._tokenizer.end_of_text:
                     return "stop"
-                data = self._tokenizer.token_bytes(token_id)
                 sequence.append(token_id)
                 text_so_far += data
                 if written.add(data, float(log_probs[token_id])):
@@ -246,6 +254,7 @@ class _Written:
 
     def __init__(self, stop: StopRule) -> None:
         self.n_tokens = 0
+        self.end_logprob = 0.0
         self._stop = stop
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text = ""

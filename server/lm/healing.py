@@ -36,6 +36,9 @@ class TokenIndex:
         self._ids = np.array([token_id for _, token_id in entries[n_markers:]], dtype=np.int32)
         self.markers = np.array([token_id for _, token_id in entries[:n_markers]], dtype=np.int32)  # ids without text
         self.max_bytes = max(map(len, self._entries), default=0)  # of one entry
+        end = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)
+        breaks = [token_id for entry, token_id in entries[n_markers:] if entry.startswith(b"\n")]
+        self.ends_line = np.array([*end, *breaks], dtype=np.int32)  # ids with which a line is over
 
     def extending(self, text: bytes) -> NDArray[np.int32]:
         """Ids of all entries that start with `text` and are longer; a view in byte order, not to be written to."""
