@@ -6,7 +6,6 @@ Knows nothing of the protocol; when to ask, and what to remember, is decided els
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,14 +26,11 @@ from server.lm.syntax import is_empty_block
 if TYPE_CHECKING:
     from server.index.live import LiveIndex
     from server.index.opinion import Opinion, Share
-    from server.lm.engine import PrefixCache
-    from server.lm.healing import TokenIndex
     from server.lm.model import LoadedModel
-    from server.lm.tokenizer import Tokenizer
     from server.settings import Settings
 
-# Of so many beginnings the likeliest line is offered that the filters let pass.
-MAX_ATTEMPTS = 3
+# A text that the filters hold back is not the end: the next likely beginning is tried, once.
+MAX_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +225,7 @@ def _generations(
 ) -> tuple[list[Generation], list[Generation]]:
     """What is to be offered of what the model writes, the best first, and all that was written for it.
 
-    When nobody asked, one: the likeliest that the filters let pass, else the first.
+    When nobody asked, one: the first that the filters let pass of `MAX_ATTEMPTS`, else the very first.
     """
     arguments = (model.completion_cache, place.prompt, model.tokenizer, model.token_index)
     stop = stop_rule(place.cursor, multiline=place.multiline)
@@ -246,50 +242,17 @@ def _generations(
         "proposer": opinion,
     }
     if request.trigger == "automatic":
-        tried = _tried(place, request, settings, arguments, options)
-        ranked = sorted(tried, key=lambda each: -_line_logprob(each))
-        passing = (each for each in ranked if apply(_candidate(each, place, request, settings)).candidate is not None)
-        return [next(passing, tried[0])], tried
+        tried: list[Generation] = []
+        for generation in attempts(*arguments, MAX_ATTEMPTS, **options):
+            tried.append(generation)
+            filtered = apply(_candidate(generation, place, request, settings))
+            if filtered.candidate is not None:
+                return [generation], tried
+            if not generation.text or filtered.verdicts[-1].filter == "confidence":
+                break  # nothing is to be written here, or nothing better will come
+        return tried[:1], tried
     found = alternatives(*arguments, settings.completion.candidates, **options)
     return found, found
-
-
-def _tried(
-    place: _Place,
-    request: CompletionRequest,
-    settings: Settings,
-    arguments: tuple[PrefixCache, Prompt, Tokenizer, TokenIndex],
-    options: _DecodeOptions,
-) -> list[Generation]:
-    """At most `MAX_ATTEMPTS` texts: until none that is left can be likelier than the best that the filters let pass.
-
-    Token by token, the likeliest text is not always found: where a line could begin in several ways, what was looked up
-    is often the likelier line, though its first word is not the likeliest. Several lines are written once, or once more
-    where the filters hold them back.
-    """
-    tried: list[Generation] = []
-    passed: list[float] = []  # what the filters let pass: how likely it is
-
-    def may_be_likelier(logprob: float) -> bool:
-        return logprob > max(passed, default=-math.inf)
-
-    for generation in attempts(*arguments, MAX_ATTEMPTS, **options, is_worthwhile=may_be_likelier):
-        tried.append(generation)
-        passes = apply(_candidate(generation, place, request, settings)).candidate is not None
-        if generation.finish in ("deadline", "cancelled") or (not generation.text and len(tried) == 1):
-            break  # no time is left, or nothing is to be written here
-        if passes:
-            if place.multiline:
-                break
-            passed.append(_line_logprob(generation))
-    return tried
-
-
-def _line_logprob(generation: Generation) -> float:
-    """Log-probability of the whole text and of its end; of one that a limit ended, none."""
-    if generation.finish in ("deadline", "cancelled"):
-        return -math.inf
-    return sum(generation.token_logprobs) + generation.end_logprob
 
 
 def _candidate(generation: Generation, place: _Place, request: CompletionRequest, settings: Settings) -> Candidate:

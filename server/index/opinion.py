@@ -14,12 +14,14 @@ import numpy as np
 
 from server.index.lookup import Finding, Follower, Refused, Tier
 from server.index.segment import MAX_MATCH_BYTES
-from server.index.weights import ORDER, Evidence, Kind, Level, weight
+from server.index.weights import MIN_NAME_BYTES, ORDER, Evidence, Kind, Level, weight
 from server.lm.reader import LogProbs
 from server.lm.tokenizer import Tokenizer
 
 FIRST_TOKEN_BYTES = 24  # of what follows, enough to tell its first token
 MAX_CACHED = 20_000
+WORD_BYTES = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+WORD = frozenset(bytes([byte]) for byte in WORD_BYTES)
 MAX_SOURCES = 3  # that are told of one token
 DRAFT_TOKENS = 4
 MIN_DRAFT_BYTES = 12  # a shorter match is no good guess at several tokens
@@ -146,7 +148,8 @@ class Opinion:
         model_max = float(np.exp(log_probs.max()))
         findings = self._findings(text_so_far)
         n_written = max(len(text_so_far) - len(self._pending), 0)
-        last = (text_so_far if not forced else self._pending)[-1:] or self._fed[-1:]
+        text = self._fed + (text_so_far if not forced else self._pending)
+        n_word = len(text) - len(text.rstrip(WORD_BYTES))
         found = []
         for key in ORDER:
             if key not in findings:
@@ -166,7 +169,8 @@ class Opinion:
                 top_logprob=float(log_probs[top]),
                 model_max=model_max,
                 n_followed=n_written if finding.n_bytes > n_written else 0,
-                is_in_word=_is_of_word(last) and _is_of_word(ahead[:1]),
+                is_in_word=(is_in_word := n_word > 0 and ahead[:1] in WORD),
+                begins_word=is_in_word and MIN_NAME_BYTES <= n_word < finding.n_bytes,
             )
             found.append(Reading(*key, tier, evidence, places))
         return found
@@ -262,10 +266,6 @@ def _begun_character(text: bytes) -> bytes:
             n_whole = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
             return text[-n_bytes:] if n_whole > n_bytes else b""
     return b""
-
-
-def _is_of_word(character: bytes) -> bool:
-    return character.isalnum() or character == b"_"
 
 
 def _head(text: bytes) -> bytes:

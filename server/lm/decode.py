@@ -100,19 +100,17 @@ def attempts(
     must_begin: bool = False,
     mixer: Mixer | None = None,
     proposer: Proposer | None = None,
-    is_worthwhile: Callable[[float], bool] = lambda logprob: True,
 ) -> Iterator[Generation]:
     """What `generate` gives, then at most `n` - 1 others that start with the next likely token after the cursor.
 
-    Each is written only when it is asked for, and if the log-probability of its start, which no text that begins so
-    can exceed, `is_worthwhile`; none after a limit is reached.
+    Each is written only when it is asked for; none after a limit is reached.
     """
     limits = Limits(max_new_tokens, deadline, cancelled)
     decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
     found = decoder.starts(n)
     yield decoder.write(found[0] if found else None)
     for start in found[1:]:
-        if limits.reached() or not is_worthwhile(start.logprob):
+        if limits.reached():
             return
         yield decoder.write(start)
 
