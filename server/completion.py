@@ -10,17 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
 
-from server.filters.candidate import Candidate
+from server.choosing import Choice, Task, choose
 from server.filters.confidence import confidence_of
-from server.filters.pipeline import Filtered, Verdict, apply
+from server.filters.pipeline import Verdict
 from server.lm.context import Document, context_at
 from server.lm.cursor import MAX_ABOVE, MAX_BELOW, Cursor, cursor_between
-from server.lm.decode import Generation, StopRule, alternatives, attempts
 from server.lm.engine import never
 from server.lm.prompt import Prompt, completion_prompt
-from server.lm.stopping import stop_rule
 from server.lm.syntax import is_empty_block
 
 if TYPE_CHECKING:
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     from server.index.opinion import Opinion, Share
     from server.lm.model import LoadedModel
     from server.settings import Settings
-
-# A text that the filters hold back is not the end: the next likely beginning is tried, once.
-MAX_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +56,15 @@ class Outcome:
     suggestions: tuple[Suggestion, ...]
     ended: str  # in words: at which step it ended
     milliseconds: Mapping[str, float] = field(default_factory=dict)  # by stage
-    verdicts: tuple[Verdict, ...] = ()  # of the filters on the first generation
-    finish: str = ""  # why the first generation ended
+    verdicts: tuple[Verdict, ...] = ()  # of the filters on what came first
+    finish: str = ""  # why the first generation ended; empty where the model was not asked
     is_cut_short: bool = False  # a generation, not only the first, was ended by the deadline or cancelled
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_new_tokens: int = 0
     n_drafted_tokens: int = 0  # by the index, to be confirmed several at a time
     n_accepted_tokens: int = 0  # of these
-    shares: tuple[Share, ...] = ()  # of model and index in each token of the first generation
-
-
-class _DecodeOptions(TypedDict):
-    """What the functions of `decode` are told alike."""
-
-    stop: StopRule
-    max_new_tokens: int
-    deadline: float | None
-    cancelled: Callable[[], bool]
-    must_begin: bool
-    mixer: Opinion | None
-    proposer: Opinion | None
+    shares: tuple[Share, ...] = ()  # of model and index in each token of what came first
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +104,37 @@ def complete(
         return Outcome((), "the line is too long to be source code", clock.stages)
     with clock.stage("index"):
         opinion = _opinion(request, place, inserted, model, index)
-    generations, tried = _generations(request, place, model, settings, opinion, cancelled, deadline)
-    first = generations[0]
-    clock.stages.update(prefill=first.prefill_ms, decode=sum(each.decode_ms for each in tried))
-    with clock.stage("filters"):
-        candidates = [_candidate(generation, place, request, settings) for generation in generations]
-        filtered = [apply(candidate) for candidate in candidates]
-        suggestions = _distinct(_suggestion(each, request, inserted) for each in filtered)
+        lines = index.lines(request.document, request.offset, inserted) if index is not None else ()
+    is_automatic = request.trigger == "automatic"
+    task = Task(
+        cursor=place.cursor,
+        prompt=place.prompt,
+        multiline=place.multiline,
+        n_wanted=1 if is_automatic else settings.completion.candidates,
+        is_automatic=is_automatic,
+        # Whoever asks for suggestions is shown unsure ones too.
+        min_confidence=settings.completion.min_confidence if is_automatic else 0.0,
+        max_new_tokens=settings.completion.max_new_tokens,
+        deadline=deadline,
+        cancelled=cancelled,
+    )
+    choice = choose(task, model, lines, opinion)
+    clock.stages.update(choice.milliseconds)
+    suggestions = _suggestions(choice, request, inserted)
+    generations = choice.generations
     return Outcome(
         suggestions=suggestions,
-        ended=_ending(first, filtered[0], suggestions),
+        ended="offered" if suggestions else choice.ended,
         milliseconds=clock.stages,
-        verdicts=filtered[0].verdicts,
-        finish=first.finish,
-        is_cut_short=any(each.finish in ("deadline", "cancelled") for each in tried),
-        n_prompt_tokens=first.n_prompt_tokens,
-        n_cached_tokens=first.n_cached_tokens,
-        n_new_tokens=first.n_new_tokens,
+        verdicts=choice.verdicts,
+        finish=generations[0].finish if generations else "",
+        is_cut_short=any(each.finish in ("deadline", "cancelled") for each in generations),
+        n_prompt_tokens=generations[0].n_prompt_tokens if generations else 0,
+        n_cached_tokens=generations[0].n_cached_tokens if generations else 0,
+        n_new_tokens=generations[0].n_new_tokens if generations else 0,
         n_drafted_tokens=opinion.n_drafted if opinion is not None else 0,
         n_accepted_tokens=opinion.n_accepted if opinion is not None else 0,
-        shares=tuple(opinion.shares(first.token_texts)) if opinion is not None else (),
+        shares=choice.shares,
     )
 
 
@@ -155,7 +149,7 @@ def prefill_ahead(
 ) -> None:
     """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it, and readies the index."""
     if index is not None:
-        index.tiers(document, offset)
+        index.lines(document, offset)
     place = _place(document, min(max(offset, 0), len(document.text)), "", model, settings, index)
     if not place.cursor.is_overlong:
         model.completion_cache.advance(place.prompt.token_ids, n_keep=0, should_stop=cancelled)
@@ -214,93 +208,17 @@ def _opinion(
     )
 
 
-def _generations(
-    request: CompletionRequest,
-    place: _Place,
-    model: LoadedModel,
-    settings: Settings,
-    opinion: Opinion | None,
-    cancelled: Callable[[], bool],
-    deadline: float | None,
-) -> tuple[list[Generation], list[Generation]]:
-    """What is to be offered of what the model writes, the best first, and all that was written for it.
-
-    When nobody asked, one: the first that the filters let pass of `MAX_ATTEMPTS`, else the very first.
-    """
-    arguments = (model.completion_cache, place.prompt, model.tokenizer, model.token_index)
-    stop = stop_rule(place.cursor, multiline=place.multiline)
-    max_new_tokens = settings.completion.max_new_tokens
-    # On a blank line something is to be written; a weak model is quick to end the text there instead.
-    must_begin = place.cursor.is_blank_line
-    options: _DecodeOptions = {
-        "stop": stop,
-        "max_new_tokens": max_new_tokens,
-        "deadline": deadline,
-        "cancelled": cancelled,
-        "must_begin": must_begin,
-        "mixer": opinion,
-        "proposer": opinion,
-    }
-    if request.trigger == "automatic":
-        tried: list[Generation] = []
-        for generation in attempts(*arguments, MAX_ATTEMPTS, **options):
-            tried.append(generation)
-            filtered = apply(_candidate(generation, place, request, settings))
-            if filtered.candidate is not None:
-                return [generation], tried
-            if not generation.text or filtered.verdicts[-1].filter == "confidence":
-                break  # nothing is to be written here, or nothing better will come
-        return tried[:1], tried
-    found = alternatives(*arguments, settings.completion.candidates, **options)
-    return found, found
-
-
-def _candidate(generation: Generation, place: _Place, request: CompletionRequest, settings: Settings) -> Candidate:
-    """A generation on its way through the filters; whoever asks for suggestions is shown unsure ones too."""
-    is_automatic = request.trigger == "automatic"
-    return Candidate(
-        text=generation.text,
-        cursor=place.cursor,
-        finish=generation.finish,
-        token_texts=generation.token_texts,
-        token_logprobs=generation.token_logprobs,
-        multiline=place.multiline,
-        is_automatic=is_automatic,
-        min_confidence=settings.completion.min_confidence if is_automatic else 0.0,
-    )
-
-
-def _suggestion(filtered: Filtered, request: CompletionRequest, inserted: str) -> Suggestion | None:
-    """What is offered of a filtered candidate, with the document's own line ends."""
-    candidate = filtered.candidate
-    if candidate is None:
-        return None
+def _suggestions(choice: Choice, request: CompletionRequest, inserted: str) -> tuple[Suggestion, ...]:
+    """What is offered, with the document's own line ends, each text once."""
     text = request.document.text
     near = text[max(request.offset - MAX_ABOVE, 0) : request.offset + MAX_BELOW]
-    written = candidate.text.replace("\n", "\r\n") if "\r\n" in near else candidate.text
     start = request.offset - len(request.selected_text) + len(inserted)
-    return Suggestion(request.selected_text + written, start, request.offset, confidence_of(candidate))
-
-
-def _distinct(found: Iterator[Suggestion | None]) -> tuple[Suggestion, ...]:
-    """The suggestions in their order, each text once."""
     by_text: dict[str, Suggestion] = {}
-    for suggestion in found:
-        if suggestion is not None:
-            by_text.setdefault(suggestion.text, suggestion)
+    for candidate in choice.candidates:
+        written = candidate.text.replace("\n", "\r\n") if "\r\n" in near else candidate.text
+        whole = request.selected_text + written
+        by_text.setdefault(whole, Suggestion(whole, start, request.offset, confidence_of(candidate)))
     return tuple(by_text.values())
-
-
-def _ending(first: Generation, filtered: Filtered, suggestions: tuple[Suggestion, ...]) -> str:
-    """At which step a request ended, in words."""
-    if suggestions:
-        return "offered"
-    if first.finish == "cancelled":
-        return "cancelled while the model was at work"
-    if not first.text:
-        return "the deadline came before the first word" if first.finish == "deadline" else "the model ended it here"
-    last = filtered.verdicts[-1]
-    return f"the filter for {last.filter} held it back: {last.reason}"
 
 
 class _Clock:

@@ -117,6 +117,11 @@ class Scheduler:
         with self._changed:
             self._drop(urgency, key)
 
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        with self._changed:
+            return not self._all()
+
     def close(self) -> None:
         """Drops all jobs and ends the thread after the one that runs."""
         with self._changed:

@@ -214,6 +214,11 @@ class Session:
         job = self._worker.submit(Urgency.PREFILL, "prefill", work)
         job.future.add_done_callback(_log_failure)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the model is at work, reading ahead included."""
+        return not self._worker.is_idle()
+
     def accept(self, offer_id: str) -> bool:
         """Counts an offer as accepted; False if it is unknown or was counted before."""
         if self._offered.get(offer_id) is not False:

@@ -178,7 +178,7 @@ def test_an_answer_is_cut_short_when_one_of_its_alternatives_is(monkeypatch: pyt
         first, *others = alternatives(*arguments, **options)  # type: ignore[arg-type]
         return [first, *(replace(other, finish="deadline") for other in others)]
 
-    monkeypatch.setattr("server.completion.alternatives", cut)
+    monkeypatch.setattr("server.choosing.alternatives", cut)
     outcome = ask("total = <|>\n", model, trigger="invoked")
     assert outcome.finish == "stop" and outcome.is_cut_short
 

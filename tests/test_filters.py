@@ -437,10 +437,20 @@ def test_where_everything_is_shown_only_blanks_are_not(generated: str, left: str
     assert left_by(trivial, "f(x = <|>", generated, min_confidence=0.0) == left
 
 
-def test_confidence_counts_the_tokens_that_are_left() -> None:
-    made = candidate("<|>", "ab", token_texts=("a", "b", "cd"), token_logprobs=(math.log(0.5), math.log(0.5), -50.0))
-    assert confidence_of(made) == pytest.approx(0.5)
+def test_confidence_is_that_of_the_first_line_as_it_is_left() -> None:
+    half = math.log(0.5)
+    made = candidate("<|>", "ab", token_texts=("a", "b", "cd"), token_logprobs=(half, half, -50.0))
+    assert confidence_of(made) == pytest.approx(0.25)
     assert confidence_of(made.cut(0)) == 1.0
+    lines = candidate("<|>", "a\ncd", token_texts=("a", "\n", "cd"), token_logprobs=(half, half, -50.0))
+    assert confidence_of(lines) == pytest.approx(0.5)
+
+
+def test_that_a_text_ends_where_it_does_counts_unless_it_was_cut() -> None:
+    half = math.log(0.5)
+    whole = candidate("<|>", "ab", token_texts=("a", "b"), token_logprobs=(half, half), end_logprob=half)
+    assert confidence_of(whole) == pytest.approx(0.125)
+    assert confidence_of(whole.cut(1)) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("least", "is_left"), [(0.0, True), (0.5, True), (0.51, False), (1.0, False)])

@@ -19,6 +19,7 @@ class Candidate:
     finish: Finish = "stop"
     token_texts: tuple[str, ...] = ()  # of the whole generation, in order
     token_logprobs: tuple[float, ...] = ()  # natural logs, beside them
+    end_logprob: float = 0.0  # that the whole text ends where it does; 0.0 where a limit ended it
     multiline: bool = False  # several lines are welcome
     is_automatic: bool = True  # nobody asked for it
     min_confidence: float = 0.0  # 0..1

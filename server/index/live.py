@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from server.index.line_weights import LineEvidence
+from server.index.lines import WINDOW_BYTES, Line, LineEnds, Surroundings, Windows, evidence_of, likely_lines, line_ends
 from server.index.lookup import Refused, Tier
 from server.index.segment import Segment, SegmentFile
 from server.lm.context import Document, Snippet, unix_lines
@@ -61,6 +63,8 @@ class LiveIndex:
         self._together: tuple[Mapping[str, _Changed], Segment] | None = None
         self._around: tuple[tuple[str, str, str], Segment] | None = None
         self._first_tokens: tuple[str, FirstTokens] | None = None
+        self._windows = Windows()
+        self._lines: tuple[tuple[Document, int, str, int], list[Line]] | None = None
         self._n_changes = 0
         self._n_changes_of: dict[str, int] = {}
 
@@ -138,6 +142,27 @@ class LiveIndex:
             ends_line=not multiline,
             refused=None if line.strip() else _useless_on_a_blank_line(text[offset:]),
         )
+
+    def lines(self, document: Document, offset: int, inserted: str = "") -> list[Line]:
+        """How the line at a cursor of `document` may end, the likeliest first."""
+        key = document, offset, inserted, self._n_changes
+        if self._lines is None or self._lines[0] != key:  # reading ahead has often asked the same
+            self._lines = key, likely_lines(*self._line_ends(document, offset, inserted), self._windows)
+        return self._lines[1]
+
+    def line_evidence(self, document: Document, offset: int) -> dict[bytes, LineEvidence]:
+        """What there is to judge each end of the line by, for whoever fits the weights."""
+        found, cursor = self._line_ends(document, offset, "")
+        return dict(zip(found, evidence_of(found, cursor, self._windows), strict=True))
+
+    def _line_ends(self, document: Document, offset: int, inserted: str) -> tuple[LineEnds, Surroundings]:
+        tiers = self.tiers(document, offset)
+        text, offset = _unix(document.text, offset)
+        past = _utf8(text[max(offset - MAX_PAST, 0) : offset] + unix_lines(inserted))
+        rest, _, below = text[offset : offset + MAX_PAST + WINDOW_BYTES].partition("\n")
+        cursor = Surroundings(document.path, past, _utf8(rest), _utf8(below)[:WINDOW_BYTES])
+        refused = None if cursor.line.strip() else _useless_on_a_blank_line(text[offset:])
+        return line_ends(tiers, cursor, refused), cursor
 
     def snippets(self, document: Document, offset: int) -> tuple[Snippet, ...]:
         """Definitions in other files for the prompt, as they were when the index was built."""

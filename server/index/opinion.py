@@ -14,26 +14,17 @@ import numpy as np
 
 from server.index.lookup import Finding, Follower, Refused, Tier
 from server.index.segment import MAX_MATCH_BYTES
-from server.index.weights import MIN_NAME_BYTES, ORDER, Evidence, Kind, Level, weight
+from server.index.sources import Source, source_of
+from server.index.weights import ORDER, Evidence, Kind, Level, weight
 from server.lm.reader import LogProbs
 from server.lm.tokenizer import Tokenizer
 
 FIRST_TOKEN_BYTES = 24  # of what follows, enough to tell its first token
 MAX_CACHED = 20_000
-WORD_BYTES = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
-WORD = frozenset(bytes([byte]) for byte in WORD_BYTES)
+WORD = frozenset(bytes([byte]) for byte in b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 MAX_SOURCES = 3  # that are told of one token
 DRAFT_TOKENS = 4
 MIN_DRAFT_BYTES = 12  # a shorter match is no good guess at several tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A place that supported what was written."""
-
-    tier: str
-    path: str
-    line: int  # 1-based
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +140,6 @@ class Opinion:
         findings = self._findings(text_so_far)
         n_written = max(len(text_so_far) - len(self._pending), 0)
         text = self._fed + (text_so_far if not forced else self._pending)
-        n_word = len(text) - len(text.rstrip(WORD_BYTES))
         found = []
         for key in ORDER:
             if key not in findings:
@@ -169,8 +159,7 @@ class Opinion:
                 top_logprob=float(log_probs[top]),
                 model_max=model_max,
                 n_followed=n_written if finding.n_bytes > n_written else 0,
-                is_in_word=(is_in_word := n_word > 0 and ahead[:1] in WORD),
-                begins_word=is_in_word and MIN_NAME_BYTES <= n_word < finding.n_bytes,
+                is_in_word=text[-1:] in WORD and ahead[:1] in WORD,
             )
             found.append(Reading(*key, tier, evidence, places))
         return found
@@ -213,7 +202,7 @@ class Opinion:
         for token_id, logprob in step.shares.items() if step is not None else ():
             if step is not None and self._first_tokens.bytes_of(token_id) == token:
                 places = [(tier, place) for tier, by in reversed(step.support) for place in by.get(token_id, ())]
-                sources = dict.fromkeys(_source(tier, place) for tier, place in places[:MAX_SOURCES])
+                sources = dict.fromkeys(source_of(tier, place) for tier, place in places[:MAX_SOURCES])
                 share = min(float(np.exp(logprob - step.mixed[token_id])), 1.0)
                 return Share(token.decode("utf-8", "replace"), share, tuple(sources))
         return Share(token.decode("utf-8", "replace"), 0.0, ())
@@ -273,9 +262,3 @@ def _head(text: bytes) -> bytes:
     if text.startswith(b"\n"):
         return text[: len(text) - len(text[1:].lstrip(b" \t"))]
     return text[:FIRST_TOKEN_BYTES].split(b"\n", 1)[0]
-
-
-def _source(tier: Tier, place: int) -> Source:
-    number = tier.segment.file_at(place)
-    first_line = tier.first_lines[number] if tier.first_lines else 1
-    return Source(tier.name, tier.segment.paths[number], tier.segment.line_at(place) + first_line - 1)

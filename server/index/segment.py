@@ -124,7 +124,7 @@ class Segment:
         for neighbour in (at - 1, at):
             if 0 <= neighbour < len(self._order):
                 start = self._order[neighbour]
-                n_bytes = max(n_bytes, _n_common(wanted, self._text[start : start + len(wanted)]))
+                n_bytes = max(n_bytes, n_common(wanted, self._text[start : start + len(wanted)]))
         return self.agreeing(past, n_bytes, at)
 
     def agreeing(self, past: bytes, n_bytes: int, near: int | None = None) -> Match:
@@ -149,7 +149,7 @@ class Segment:
         for neighbour in (match.first - 1, match.last):
             if 0 <= neighbour < len(self._order):
                 start = self._order[neighbour]
-                n_bytes = max(n_bytes, _n_common(wanted, self._text[start : start + len(wanted)]))
+                n_bytes = max(n_bytes, n_common(wanted, self._text[start : start + len(wanted)]))
         return self.agreeing(past, n_bytes, match.first)
 
     def places(self, match: Match, limit: int) -> Iterator[int]:
@@ -162,6 +162,15 @@ class Segment:
         """What stands at an offset, `n_bytes` at most, and never beyond the file's end."""
         behind = len(self._text) - place
         return self._text[max(behind - n_bytes, 0) : behind][::-1].split(SEPARATOR, 1)[0]
+
+    def preceding(self, place: int, n_bytes: int) -> bytes:
+        """What stands before an offset, `n_bytes` at most, and never before the file's start."""
+        behind = len(self._text) - place
+        return self._text[behind : behind + n_bytes].split(SEPARATOR, 1)[0][::-1]
+
+    def end_of(self, number: int) -> int:
+        """The offset behind the last byte of a file, by its number."""
+        return self._ends[number]
 
     def file_at(self, place: int) -> int:
         """The number of the file, an index into `paths`, that an offset lies in."""
@@ -194,7 +203,7 @@ def _mapped(path: Path) -> mmap.mmap:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _n_common(one: bytes, other: bytes) -> int:
+def n_common(one: bytes, other: bytes) -> int:
     """Length of the longest common head."""
     n_most = min(len(one), len(other))
     if one[:n_most] == other[:n_most]:

@@ -15,12 +15,6 @@ Level = Literal["longest", "shorter"]
 
 MAX_WEIGHT = 0.999  # the model always keeps a word
 MAX_COUNTED_BYTES = 64
-# A name that has begun goes on as it does elsewhere. Set by hand: the lines of the fit hold no cursors inside names.
-NAME_WEIGHT = 0.8
-MIN_NAME_BYTES = 3
-# And a line that has been followed for a while is followed to its end, rather than half of it offered. By hand as well.
-FOLLOWED_WEIGHT = 0.65
-MIN_FOLLOWED_BYTES, MIN_TRUSTED_BYTES = 8, 16
 LEAST_LOGPROB = -12.0
 
 
@@ -36,7 +30,6 @@ class Evidence:
     model_max: float  # 0..1, of the model's own favourite
     n_followed: int = 0  # bytes written behind the cursor, where the match reaches back over all of them
     is_in_word: bool = False  # the most frequent continuation goes on with a word that has begun
-    begins_word: bool = False  # and the match reaches back over all of that word, some letters at least
 
 
 def features(evidence: Evidence) -> tuple[float, ...]:
@@ -60,14 +53,6 @@ def features(evidence: Evidence) -> tuple[float, ...]:
 
 def weight(kind: Kind, level: Level, evidence: Evidence) -> float:
     """The share that the finding gets in the mixture, 0..`MAX_WEIGHT`."""
-    if evidence.begins_word and level == "longest":
-        return NAME_WEIGHT
-    if level == "longest" and evidence.n_followed >= MIN_FOLLOWED_BYTES and evidence.n_bytes >= MIN_TRUSTED_BYTES:
-        return max(FOLLOWED_WEIGHT, _fitted(kind, level, evidence))
-    return _fitted(kind, level, evidence)
-
-
-def _fitted(kind: Kind, level: Level, evidence: Evidence) -> float:
     total = sum(w * x for w, x in zip(WEIGHTS[kind, level], features(evidence), strict=True))
     return MAX_WEIGHT / (1.0 + math.exp(-max(min(total, 30.0), -30.0)))
 

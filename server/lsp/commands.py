@@ -59,6 +59,7 @@ async def status(ls: Server) -> dict[str, Any]:
         "modelProblem": session.model_problem,
         "engine": type(model.engine).__name__.removesuffix("Engine").lower() if model is not None else None,
         "precision": model.precision if model is not None else None,
+        "busy": session.is_busy,
         "index": session.indexing.status(),
         "adapter": "none",
         "p50Ms": None if p50 is None else round(p50, 1),

@@ -179,6 +179,14 @@ class Client:
             time.sleep(0.02)
         raise ServerFailure(f"the index was not ready within {START_S:.0f} s")
 
+    def wait_until_idle(self, timeout_s: float) -> None:
+        """Returns once the server's model has nothing to do. ServerFailure when that takes too long."""
+        ends_at = time.perf_counter() + timeout_s
+        while self.status().get("busy"):
+            if time.perf_counter() > ends_at:
+                raise NoAnswer(f"the server was at work for more than {timeout_s:.0f} s")
+            time.sleep(0.002)
+
     def open(self, uri: str, language_id: str, text: str) -> None:
         """Opens a document, or replaces the text of one that is open."""
         version = self._versions.get(uri, 0) + 1

@@ -34,7 +34,7 @@ from tests.bench.table import BenchError, Row, percentile
 
 PART = "index"
 N_TOKENS, N_QUICK_TOKENS = 1_000_000, 100_000
-N_LOOKUPS, N_LINES = 2_000, 40
+N_LOOKUPS, N_RANKINGS, N_LINES = 2_000, 300, 40
 MIN_LINE_TOKENS = 12
 SAVED_LINES = 2_000
 
@@ -63,6 +63,7 @@ def run(options: Options) -> list[Row]:
             _row("load what is stored", loaded_ms, "ms"),
             Row(PART, "memory", on_disk / n_copied, "bytes a token", at_most=30),
             _row("look-up p95", percentile(lookups, 95), "ms", at_most=1),
+            _row("whole lines ranked, p95", percentile([1000 * spent for spent in _rankings(segment)], 95), "ms"),
             _row("update after a save of 2,000 lines", _update_ms(segment), "ms", at_most=50),
         ]
         rows += _drafts(segment, model)
@@ -106,6 +107,23 @@ def _lookups(segment: Segment) -> Iterator[float]:
         follower = Follower(Tier("", "repository", segment))
         began = time.perf_counter()
         follower.after(past)
+        yield time.perf_counter() - began
+
+
+def _rankings(segment: Segment) -> Iterator[float]:
+    """Seconds of ranking how a line may end, at places of a file that is changed a line above the cursor."""
+    rng = generator(PART, "rankings")
+    files = list(segment.files())
+    index = LiveIndex()
+    index.use({REPOSITORY: segment})
+    for _ in range(N_RANKINGS):
+        lines = rng.choice(files).text.decode().split("\n")
+        at = rng.randrange(len(lines))
+        before = "\n".join([*lines[:at], "# changed", lines[at][: rng.randrange(len(lines[at]) + 1)]])
+        document = Document("", "new_file.py", language_for("python"), "\n".join([before, *lines[at + 1 :]]))
+        index.tiers(document, len(before))  # the file itself is searched for every key of a line
+        began = time.perf_counter()
+        index.lines(document, len(before))
         yield time.perf_counter() - began
 
 

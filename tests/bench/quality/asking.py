@@ -22,7 +22,7 @@ class Answer:
 
     text: str  # first line of what would be written behind the cursor; empty for nothing
     confidence: float | None  # 0..1; None where nothing was offered
-    milliseconds: float | None  # from the request to its answer; None when it failed
+    milliseconds: float | None  # from the request to its answer, the document read before; None when it failed
     ended: str  # in the server's words
     problem: str = ""  # a failure, where there was one
 
@@ -35,6 +35,9 @@ def answer(case: Case, uri: str, serving: Serving) -> Answer:
 
 def _asked(case: Case, uri: str, client: Client) -> Answer:
     client.open(uri, case.language_id, case.document)
+    # How far the server has read ahead decides how many tokens are computed together, and so the last digit of their
+    # probabilities: of two alike, now the one and now the other would be offered.
+    client.wait_until_idle(ANSWER_S)
     pending = client.ask(uri, position_at(case.document, len(case.before)))
     items = items_of(pending.result(ANSWER_S), case.document)
     milliseconds = 1000 * (pending.arrived_at - pending.sent_at)

@@ -1,0 +1,194 @@
+"""What is offered at a cursor: a line that the index knows, or what the model writes, whichever is likelier right.
+
+Both say how likely the line ends exactly so. A line that is nearly sure is offered at once, without the model. Each
+text goes through the filters; one that they hold back makes room for the next.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from server.filters.candidate import Candidate
+from server.filters.confidence import confidence_of
+from server.filters.pipeline import Filtered, Verdict, apply
+from server.lm.cursor import Cursor
+from server.lm.decode import Generation, alternatives, attempts
+from server.lm.prompt import Prompt
+from server.lm.stopping import stop_rule
+
+if TYPE_CHECKING:
+    from server.index.lines import Line
+    from server.index.opinion import Opinion, Share
+    from server.lm.model import LoadedModel
+
+MAX_ATTEMPTS = 2  # beginnings that the model tries where the filters hold the first back
+MAX_LINES = 3  # of the index that the filters look at
+SURE = 0.8  # probability from which a line of the index is offered without asking the model
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cursor made ready for the model, and how far it may go."""
+
+    cursor: Cursor
+    prompt: Prompt
+    multiline: bool  # several lines are welcome
+    n_wanted: int
+    is_automatic: bool  # nobody asked for it
+    min_confidence: float  # 0..1
+    max_new_tokens: int
+    deadline: float | None  # seconds of time.monotonic
+    cancelled: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Choice:
+    """What came of a task."""
+
+    candidates: tuple[Candidate, ...] = ()  # that passed the filters, the best first
+    ended: str = ""  # in words, where nothing did
+    verdicts: tuple[Verdict, ...] = ()  # on the best, or on the first that was held back
+    generations: list[Generation] = field(default_factory=list)  # all that the model wrote
+    shares: tuple[Share, ...] = ()  # of model and index in what is told of
+    milliseconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One text, where it is from, and what the filters made of it."""
+
+    source: Line | Generation
+    unfiltered: Candidate
+    filtered: Filtered
+
+    @property
+    def worth(self) -> tuple[bool, float]:
+        """Whether the filters left something, and how likely that is right, or would have been."""
+        left = self.filtered.candidate
+        return left is not None, confidence_of(left or self.unfiltered)
+
+
+def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None) -> Choice:
+    """The texts to offer, the likeliest first: one when nobody asked."""
+    choice, clock = Choice(), _FilterClock(task)
+    judged = clock.likeliest(lines, task.n_wanted)
+    if not (task.is_automatic and judged and judged[0].worth >= (True, SURE)):
+        judged += _written(task, model, opinion, choice, clock)
+    judged.sort(key=lambda each: each.worth, reverse=True)
+    passed = [each.filtered.candidate for each in judged if each.filtered.candidate is not None]
+    choice.candidates = tuple(passed[: task.n_wanted])
+    if judged:
+        best = judged[0]
+        choice.verdicts = best.filtered.verdicts
+        choice.shares = _shares(best.source, opinion)
+        choice.ended = _ending(best)
+    choice.milliseconds["filters"] = clock.spent_ms
+    return choice
+
+
+def _written(
+    task: Task, model: LoadedModel, opinion: Opinion | None, choice: Choice, clock: _FilterClock
+) -> list[_Judged]:
+    """What the model writes: the first of some attempts that the filters let pass, or alternatives."""
+    cache, prompt, tokenizer, token_index = model.completion_cache, task.prompt, model.tokenizer, model.token_index
+    write = attempts if task.is_automatic else alternatives
+    found = write(
+        cache,
+        prompt,
+        tokenizer,
+        token_index,
+        MAX_ATTEMPTS if task.is_automatic else task.n_wanted,
+        stop=stop_rule(task.cursor, multiline=task.multiline),
+        max_new_tokens=task.max_new_tokens,
+        deadline=task.deadline,
+        cancelled=task.cancelled,
+        # On a blank line something is to be written; a weak model is quick to end the text there instead.
+        must_begin=task.cursor.is_blank_line,
+        mixer=opinion,
+        proposer=opinion,
+    )
+    judged: list[_Judged] = []
+    for generation in found:
+        choice.generations.append(generation)
+        judged.append(clock.judge(generation))
+        filtered = judged[-1].filtered
+        if task.is_automatic and filtered.candidate is not None:
+            judged = judged[-1:]
+            break
+        if task.is_automatic and (not generation.text or filtered.verdicts[-1].filter == "confidence"):
+            break  # nothing is to be written here, or nothing better will come
+    choice.milliseconds["prefill"] = choice.generations[0].prefill_ms
+    choice.milliseconds["decode"] = sum(each.decode_ms for each in choice.generations)
+    return judged[:1] if task.is_automatic else judged
+
+
+class _FilterClock:
+    """Puts texts through the filters, and counts the milliseconds."""
+
+    def __init__(self, task: Task) -> None:
+        self.spent_ms = 0.0
+        self._task = task
+
+    def likeliest(self, lines: Sequence[Line], n: int) -> list[_Judged]:
+        """The likeliest lines that the filters let pass, at most `n`, before those that they held back."""
+        judged: list[_Judged] = []
+        for line in lines[: max(n, MAX_LINES)]:
+            judged.append(self.judge(line))
+            n_passed = sum(each.filtered.candidate is not None for each in judged)
+            if n_passed == n or line.probability < self._task.min_confidence:
+                break
+        return sorted(judged, key=lambda each: each.worth, reverse=True)
+
+    def judge(self, source: Line | Generation) -> _Judged:
+        """A text with what the filters made of it."""
+        began = time.perf_counter()
+        candidate = self._candidate(source)
+        judged = _Judged(source, candidate, apply(candidate))
+        self.spent_ms += 1000 * (time.perf_counter() - began)
+        return judged
+
+    def _candidate(self, source: Line | Generation) -> Candidate:
+        task = self._task
+        candidate = Candidate(
+            text=source.text,
+            cursor=task.cursor,
+            multiline=task.multiline,
+            is_automatic=task.is_automatic,
+            min_confidence=task.min_confidence,
+        )
+        if isinstance(source, Generation):
+            return replace(
+                candidate,
+                finish=source.finish,
+                token_texts=source.token_texts,
+                token_logprobs=source.token_logprobs,
+                end_logprob=source.end_logprob,
+            )
+        return replace(candidate, token_texts=(source.text,), token_logprobs=(math.log(source.probability),))
+
+
+def _shares(source: Line | Generation, opinion: Opinion | None) -> tuple[Share, ...]:
+    """How much of a text is the index's."""
+    from server.index.opinion import Share
+
+    if not isinstance(source, Generation):
+        return (Share(source.text, 1.0, source.sources),)
+    return tuple(opinion.shares(source.token_texts)) if opinion is not None else ()
+
+
+def _ending(judged: _Judged) -> str:
+    """At which step it ended, in words, where nothing is offered."""
+    source = judged.source
+    if isinstance(source, Generation):
+        if source.finish == "cancelled":
+            return "cancelled while the model was at work"
+        if not source.text:
+            return (
+                "the deadline came before the first word" if source.finish == "deadline" else "the model ended it here"
+            )
+    last = judged.filtered.verdicts[-1]
+    return f"the filter for {last.filter} held it back: {last.reason}"

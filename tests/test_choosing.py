@@ -1,0 +1,84 @@
+"""A line that the index knows, or what the model writes: whichever is likelier right, and what the filters let pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.choosing import SURE, Choice, Task, choose
+from server.index.lines import Line
+from server.index.sources import Source
+from server.lm.context import context_at
+from server.lm.cursor import cursor_between
+from server.lm.engine import never
+from server.lm.languages import language_for
+from server.lm.model import LoadedModel
+from server.lm.prompt import completion_prompt
+from tests.marks import split_at_cursor
+from tests.test_completion import document, writer
+
+SOURCE = Source("repository", "a.py", 3)
+
+
+def line(text: str, probability: float) -> Line:
+    return Line(text, probability, (SOURCE,))
+
+
+def chosen(marked: str, model: LoadedModel, *lines: Line, n_wanted: int = 1, least: float = 0.0) -> Choice:
+    text, offset = split_at_cursor(marked)
+    cursor = cursor_between(text[:offset], text[offset:], language_for("python"))
+    context = context_at(document(marked)[0], offset)
+    prompt = completion_prompt(context, model.tokenizer, model.token_index, 1024, 48)
+    is_automatic = n_wanted == 1
+    task = Task(cursor, prompt, False, n_wanted, is_automatic, least, 48, None, never)
+    return choose(task, model, lines, None)
+
+
+def texts(choice: Choice) -> list[str]:
+    return [candidate.text for candidate in choice.candidates]
+
+
+def test_the_likelier_one_is_offered() -> None:
+    sure, unsure = writer("x = price\n"), writer("x = price\n", doubt=1.0)
+    assert texts(chosen("x = <|>\n", sure, line("total", 0.5))) == ["price"]
+    assert texts(chosen("x = <|>\n", unsure, line("total", 0.5))) == ["total"]
+
+
+def test_a_sure_line_does_not_wait_for_the_model() -> None:
+    model = writer("x = price\n")
+    choice = chosen("x = <|>\n", model, line("total", SURE))
+    assert texts(choice) == ["total"] and choice.generations == [] and "decode" not in choice.milliseconds
+    assert chosen("x = <|>\n", model, line("total", SURE - 0.01)).generations
+
+
+def test_a_line_tells_where_it_stands() -> None:
+    (share,) = chosen("x = <|>\n", writer("x = price\n"), line("total", 0.9)).shares
+    assert (share.text, share.index_share, share.sources) == ("total", 1.0, (SOURCE,))
+
+
+def test_a_line_that_the_filters_hold_back_makes_room_for_the_next() -> None:
+    model = writer("x = (\n", doubt=1.0)
+    assert texts(chosen("x = <|>\n", model, line("((", 0.7), line("total", 0.2))) == ["total"]
+
+
+def test_without_lines_it_is_the_model_s_text() -> None:
+    assert texts(chosen("x = <|>\n", writer("x = price\n"))) == ["price"]
+
+
+def test_nothing_is_offered_that_is_less_likely_than_wanted() -> None:
+    choice = chosen("x = <|>\n", writer("x = price\n", doubt=1.0), line("total", 0.3), least=0.4)
+    assert texts(choice) == []
+    assert choice.verdicts[-1].filter == "confidence" and "0.30 is below 0.40" in choice.ended
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.9])
+def test_whoever_asks_gets_several_the_likeliest_first(probability: float) -> None:
+    model = writer("x = price\n")
+    choice = chosen("x = <|>\n", model, line("total", probability), line("amount", 0.01), n_wanted=3)
+    found = texts(choice)
+    assert {"price", "total"} <= set(found) and len(found) <= 3 and choice.generations
+    assert found[0] == "price"  # the model has next to no doubt
+
+
+def test_the_same_text_from_both_is_judged_by_the_surer() -> None:
+    choice = chosen("x = <|>\n", writer("x = price\n"), line("price", 0.4), n_wanted=2)
+    assert texts(choice)[0] == "price" and choice.shares == ()
