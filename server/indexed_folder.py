@@ -186,6 +186,7 @@ class IndexedFolder:
                 if path in self._open:
                     self._allowed[path] = path not in passed
                     self.live.change(path, self._open[path] if self._allowed[path] else None, is_open=True)
+        self.live.prepare()
 
     def _reread(self) -> None:
         """Takes the texts of files from the disk."""
@@ -204,6 +205,7 @@ class IndexedFolder:
                     self._meanwhile.add(path)
                 # Where no build succeeds any more, memory stays bounded: what does not fit is not known.
                 self.live.close(path, text if self._n_held() < 2 * MAX_CHANGED_BYTES else None)
+        self.live.prepare()
 
     def _n_held(self) -> int:
         """Characters of files that have changed on disk since the last build."""

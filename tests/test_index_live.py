@@ -320,3 +320,20 @@ def test_drafts_go_on_behind_the_pending_text_of_a_prompt() -> None:
     text = "some_value = compute(1)\r\nsome_value = comp"
     opinion = LiveIndex().opinion(document(text), len(text), len(prompt.pending), BYTES)
     assert [BYTES.token_bytes(token_id) for token_id in opinion.propose(prompt.pending, 4)] == [b"u", b"t", b"e", b"("]
+
+
+def test_many_files_that_change_at_once_are_made_ready_where_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, n_built = LiveIndex(), []
+    build = Segment.build
+    monkeypatch.setattr(Segment, "build", lambda files: n_built.append(len(files)) or build(files))
+    for number in range(3 * MAX_FRESH):
+        index.change(f"{number}.py", f"call_{number:02}()\n", is_open=False)
+    newest = searched(index, "x\n")
+    assert len(n_built) == MAX_FRESH + 1  # and the document at hand
+    assert f"call_{3 * MAX_FRESH - 1:02}" in newest and "call_00" not in newest
+    index.prepare()
+    n_built.clear()
+    assert all(f"call_{number:02}" in searched(index, "x\n") for number in range(3 * MAX_FRESH))
+    assert n_built == []
+    index.change("0.py", "other()\n", is_open=False)
+    assert "other()" in searched(index, "x\n") and "call_00" not in searched(index, "x\n")

@@ -26,7 +26,7 @@ MAX_ABOVE, MAX_BELOW = 65_536, 16_384  # characters of the document at hand that
 MAX_PAST = 1_024  # characters before the cursor that a search can look at
 # Characters above and below what is searched that tell whether a secret reaches into it: a private key has many lines.
 SECRET_ABOVE, SECRET_BELOW = 20_480, 1_024
-MAX_FRESH = 4  # changed files that are searched one by one; more are put together
+MAX_FRESH = 4  # changed files that are searched one by one; more are put together where nobody waits
 MAX_CHANGED_BYTES = 2_000_000  # of changed files that are held; beyond that they wait for the next build
 
 THIS_FILE, CHANGED, REPOSITORY, DEPENDENCIES = "this file", "changed files", "repository", "dependencies"
@@ -98,7 +98,8 @@ class LiveIndex:
             return self._n_changes - self._n_changes_of.get(path, 0)
 
     def _set(self, path: str, changed: _Changed) -> None:
-        self._changed[path] = changed
+        self._changed.pop(path, None)
+        self._changed[path] = changed  # the last one, as the latest
         self._n_changes += 1
         self._n_changes_of[path] = self._n_changes_of.get(path, 0) + 1
 
@@ -188,23 +189,37 @@ class LiveIndex:
         tiers.append(self._this_file(document, offset))
         return tiers
 
-    def _changed_tiers(self, changed: Mapping[str, _Changed]) -> list[Tier]:
-        """The changed files: those that have been put together, and one by one those that came later."""
+    def prepare(self) -> None:
+        """Makes what has changed searchable, so that the next search need not: for a thread that nobody waits for."""
+        with self._lock:
+            built, changed = self._built, dict(self._changed)
+        changed = {path: each for path, each in changed.items() if not self._is_built(built, path, each)}
         present = {path: each for path, each in changed.items() if self._cleaned(path, each) is not None}
-        together, segment = self._together or ({}, None)
+        together = self._together[0] if self._together is not None else {}
         fresh = {path: each for path, each in present.items() if together.get(path) is not each}
         if len(fresh) > MAX_FRESH:
-            files = [SegmentFile(path, self._cleaned(path, each) or b"") for path, each in present.items()]
-            together, segment = present, Segment.build(files)
-            self._together, fresh = (together, segment), {}
+            self._together = present, Segment.build([_segment_file(path, each) for path, each in present.items()])
+        else:
+            for path, each in fresh.items():
+                each.segment = each.segment or Segment.build([_segment_file(path, each)])
+
+    def _changed_tiers(self, changed: Mapping[str, _Changed]) -> list[Tier]:
+        """The changed files: those that have been put together, and one by one those that came later.
+
+        Of those that nobody has prepared only the last few are: the others answer a little later.
+        """
+        together, segment = self._together or ({}, None)
         tiers = []
         if segment is not None:
-            stale = {path for path, each in together.items() if present.get(path) is not each}
+            stale = {path for path, each in together.items() if changed.get(path) is not each}
             numbers = frozenset(n for n in map(segment.number_of, stale) if n is not None)
             tiers.append(Tier(CHANGED, "repository", segment, numbers))
-        for path, each in fresh.items():
-            each.segment = each.segment or Segment.build([SegmentFile(path, self._cleaned(path, each) or b"")])
-            tiers.append(Tier(CHANGED, "repository", each.segment))
+        fresh = {path: each for path, each in changed.items() if together.get(path) is not each}
+        unprepared = [path for path, each in fresh.items() if each.segment is None]
+        for path in unprepared[-MAX_FRESH:]:
+            if self._cleaned(path, fresh[path]) is not None:
+                fresh[path].segment = Segment.build([_segment_file(path, fresh[path])])
+        tiers += [Tier(CHANGED, "repository", each.segment) for each in fresh.values() if each.segment is not None]
         return tiers
 
     def _is_built(self, built: Mapping[str, Segment], path: str, changed: _Changed) -> bool:
@@ -242,6 +257,10 @@ class LiveIndex:
         if self._first_tokens is None or self._first_tokens[0] != tokenizer.fingerprint:
             self._first_tokens = tokenizer.fingerprint, FirstTokens(tokenizer)
         return self._first_tokens[1]
+
+
+def _segment_file(path: str, changed: _Changed) -> SegmentFile:
+    return SegmentFile(path, changed.cleaned or b"")
 
 
 def _unix(text: str, offset: int) -> tuple[str, int]:
