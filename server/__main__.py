@@ -117,7 +117,12 @@ def add_shared_options(result: argparse.ArgumentParser, default: str | None = No
     add = result.add_argument
     engines = ("auto", "onnx", "torch")
     add("--model", default=default, help="`default`, a checkpoint folder, or a name in the local hub cache")
-    add("--adapter", default=default, metavar="auto|off|DIR", help="an adapter's folder; this release serves none yet")
+    add(
+        "--adapter",
+        default=default,
+        metavar="auto|off|DIR",
+        help="the workspace's own, none, or a folder",
+    )
     add("--engine", default=default, choices=engines, help="what runs the model; torch is the slow reference")
     add("--threads", default=default, type=threads, metavar="N", help="for the model (default: cores less one)")
     add("--log-file", default=default, type=Path, metavar="FILE", help="write the log there instead of to stderr")

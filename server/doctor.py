@@ -88,8 +88,8 @@ def look(command_line: Mapping[str, Any]) -> Iterator[Finding]:
     model: list[LoadedModel] = []
     if settings:
         yield attempted("model", lambda: look_at_model(settings[0], model))
-    yield Finding("adapter", True, "none; this release serves base models")
     if model:
+        yield attempted("adapter", lambda: look_at_adapter(model[0]))
         yield attempted("completions", lambda: look_at_completions(model[0], settings[0]))
 
 
@@ -178,11 +178,14 @@ def look_at_syntax() -> Finding:
 
 def look_at_model(settings: Settings, found: list[LoadedModel]) -> Finding:
     """Whether the model loads; it goes to `found`."""
+    from server.adapter_choice import chosen_adapter
     from server.lm.engine import default_threads
     from server.loading import ModelChoice, load_chosen
+    from server.places import workspace_of
 
     started = time.monotonic()
-    model = load_chosen(ModelChoice(settings.model, settings.engine, settings.threads))
+    adapter = chosen_adapter(settings.adapter, [workspace_of(Path.cwd() / "file")])
+    model = load_chosen(ModelChoice(settings.model, settings.engine, settings.threads, adapter))
     found.append(model)
     config, engine = model.engine.config, type(model.engine).__name__.removesuffix("Engine").lower()
     shape = f"{config.n_layer} layers x {config.n_embd}, context {config.n_positions}, {config.vocab_size} tokens"
@@ -194,6 +197,19 @@ def look_at_model(settings: Settings, found: list[LoadedModel]) -> Finding:
         f"{model.precision}, {n_threads} of {os.cpu_count()} cores, loaded in {time.monotonic() - started:.1f} s",
         "" if model.supports_infilling else "a plain GPT-2: it sees only what stands before the cursor",
     )
+
+
+def look_at_adapter(model: LoadedModel) -> Finding:
+    """Whether the adapter of the workspace at hand serves."""
+    from server.lm.adapter_manifest import read_manifest
+
+    if model.adapter_problem is not None:
+        says, _, remedy = model.adapter_problem.partition("; ")
+        return Finding("adapter", False, says, remedy)
+    if model.adapter is None:
+        return Finding("adapter", True, "none for this workspace; `loracle-finetune .` makes one")
+    manifest = read_manifest(model.adapter)
+    return Finding("adapter", True, f"{model.adapter}, made {manifest.created_at} for {manifest.repository}")
 
 
 def look_at_completions(model: LoadedModel, settings: Settings) -> Finding:

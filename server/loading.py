@@ -9,8 +9,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from server.lm.errors import UserError
@@ -30,16 +31,26 @@ class ModelChoice:
     model: str
     engine: str
     threads: int | None
+    adapter: Path | None = None  # the folder of the one to merge in
+    adapter_problem: str | None = None  # why the one that the settings name is not even looked at
 
 
 Load = Callable[[ModelChoice], "LoadedModel"]
 
 
 def load_chosen(choice: ModelChoice) -> LoadedModel:
-    """The model of a choice; takes seconds. UserError says what is wrong with it."""
+    """The model of a choice; takes seconds. UserError says what is wrong with it.
+
+    With an adapter that cannot be served the base model serves alone, and knows why.
+    """
+    from server.lm.adapter_manifest import AdapterError
     from server.lm.model import load_model
 
-    model = load_model(choice.model, choice.engine, threads=choice.threads)  # type: ignore[arg-type]
+    load = partial(load_model, choice.model, choice.engine, threads=choice.threads)  # type: ignore[arg-type]
+    try:
+        model = replace(load(adapter=choice.adapter), adapter_problem=choice.adapter_problem)
+    except AdapterError as error:
+        model = replace(load(), adapter_problem=str(error))
     try:
         _rehearse(model)
     except UserError:  # the model loads, but can answer nothing

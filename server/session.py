@@ -14,11 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server.adapter_choice import chosen_adapter
 from server.explaining import Explaining
 from server.figures import Figures
 from server.indexing import Indexing
+from server.lm.errors import UserError
 from server.loading import Load, ModelChoice, ModelLoader, load_chosen
 from server.repository.barred import is_barred_path
 from server.scheduler import Job, Scheduler, Urgency
@@ -65,6 +68,8 @@ class Session:
         self.explaining = Explaining(self._worker)
         self.indexing = indexing or Indexing()
         self._cache = SuggestionCache()
+        self.roots: tuple[Path, ...] = ()
+        self._adapter: tuple[Path | None, str | None] = (None, None)  # as the model was chosen last
         self._turns: dict[str, _Turn] = {}
         self._asked: tuple[str, float] = ("", 0.0)  # document and time of the last question
         self._read_ahead: tuple[Document, int] | None = None  # where prefill went last, or is to go
@@ -86,10 +91,34 @@ class Session:
         self.settings, self.settings_problems = settings, problems
         self._cache.clear()
         self.indexing.configure(settings)
-        loading = self._loader.choose(ModelChoice(settings.model, settings.engine, settings.threads))
+        return self.choose_model()
+
+    def use_roots(self, roots: tuple[Path, ...]) -> None:
+        """The workspace folders from now on; the first is the main one, whose adapter serves."""
+        self.roots = roots
+        self.explaining.workspace_roots = roots
+        self.indexing.use_roots(roots)
+
+    def choose_model(self) -> asyncio.Task[None] | None:
+        """Looks which model and adapter are to serve; if others than now, a task that ends when they do or failed."""
+        settings = self.settings
+        self._adapter = self._wanted_adapter()
+        choice = ModelChoice(settings.model, settings.engine, settings.threads, *self._adapter)
+        loading = self._loader.choose(choice)
         if loading is not None:
             loading.add_done_callback(self._catch_up)
         return loading
+
+    def has_other_adapter(self) -> bool:
+        """Whether another adapter is to serve than when the model was chosen last."""
+        return self._wanted_adapter() != self._adapter
+
+    def _wanted_adapter(self) -> tuple[Path | None, str | None]:
+        """Its folder, and what is wrong with the setting."""
+        try:
+            return chosen_adapter(self.settings.adapter, self.roots), None
+        except UserError as error:
+            return None, str(error)
 
     def _catch_up(self, _: object) -> None:
         """Reads what could not be read ahead as there was no model."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from server.settings import SECTION, Layer
+from server.trust import is_trusted
 
 USER_FILE = "config.toml"
 PROJECT_FILE = "pyproject.toml"
@@ -16,7 +17,7 @@ PROJECT_FILE = "pyproject.toml"
 def file_layers(roots: Iterable[Path]) -> tuple[list[Layer], tuple[str, ...]]:
     """The layers of the user's file and of each workspace, later ones winning, and in words which cannot be read.
 
-    The first folder of several is the main one and wins.
+    The first folder of several is the main one and wins. What a workspace says counts in full once it is trusted.
     """
     problems: list[str] = []
     user_file = user_settings_file()
@@ -24,7 +25,7 @@ def file_layers(roots: Iterable[Path]) -> tuple[list[Layer], tuple[str, ...]]:
     for root in reversed(list(roots)):
         project_file = root / PROJECT_FILE
         values = _table(_table(_toml(project_file, problems), "tool"), SECTION)
-        layers.append(Layer(str(project_file), values, from_repository=True))
+        layers.append(Layer(str(project_file), values, from_repository=not is_trusted(root)))
     return layers, tuple(problems)
 
 

@@ -40,7 +40,7 @@ def print_completion(place: Place, command_line: Mapping[str, Any], *, as_json: 
     if is_barred_path(document.path, settings.exclude):
         outcome = completion.Outcome((), "the file is excluded, or one that holds secrets by its name")
     else:
-        outcome = completion.complete(request, chosen_model(settings), settings, index=index_of(root, settings))
+        outcome = completion.complete(request, chosen_model(settings, root), settings, index=index_of(root, settings))
     if as_json:
         print(json.dumps(completion_as_json(document.text, outcome), indent=2))
     elif outcome.suggestions:
@@ -105,7 +105,7 @@ def print_explanation(place: Place, command_line: Mapping[str, Any], *, as_json:
         paths = [document.path, *([facts.subject.path] if facts is not None and facts.subject is not None else [])]
         if settings.hover.generate != "never" and not any(is_barred_path(path, settings.exclude) for path in paths):
             try:
-                model = chosen_model(settings)
+                model = chosen_model(settings, root)
             except UserError as error:
                 problem = error
         hover = in_force(settings.hover, model)
@@ -141,8 +141,16 @@ def chosen_settings(roots: list[Path], command_line: Mapping[str, Any]) -> Setti
     return settings
 
 
-def chosen_model(settings: Settings) -> LoadedModel:
-    """The model that the settings name. UserError says why it cannot serve."""
+def chosen_model(settings: Settings, root: Path) -> LoadedModel:
+    """The model that the settings name, with the workspace's adapter. UserError says why it cannot serve.
+
+    Why an adapter cannot, stderr says; the base model serves alone then.
+    """
+    from server.adapter_choice import chosen_adapter
     from server.loading import ModelChoice, load_chosen
 
-    return load_chosen(ModelChoice(settings.model, settings.engine, settings.threads))
+    adapter = chosen_adapter(settings.adapter, [root])
+    model = load_chosen(ModelChoice(settings.model, settings.engine, settings.threads, adapter))
+    if model is not None and model.adapter_problem is not None:
+        print(f"loracle: {model.adapter_problem}", file=sys.stderr)
+    return model

@@ -145,7 +145,7 @@ def test_a_completion_is_the_only_thing_on_stdout(
 
     offset = SOURCE.index("result = ") + len("result = ")
     outcomes = [Outcome((Suggestion("total", offset, offset, 0.5),), "offered"), Outcome((), "the model ended it here")]
-    monkeypatch.setattr("server.terminal.chosen_model", lambda settings: None)
+    monkeypatch.setattr("server.terminal.chosen_model", lambda settings, root: None)
     monkeypatch.setattr("server.completion.complete", lambda *_, index: outcomes.pop(0))
     assert main(["complete", f"{file}:6:10"]) == 0
     assert capsys.readouterr() == ("total\n", "")

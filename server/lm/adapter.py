@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from server.lm.adapter_manifest import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, AdapterError
 from server.lm.checkpoint import Weights
-from server.lm.errors import UserError
-
-ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 _LOW_RANK_DOWN, _LOW_RANK_UP = ".lora_A.weight", ".lora_B.weight"
 _ROWS, _BASE_BIAS = ".token_adapter.trainable_tokens_delta", ".base_layer.bias"
@@ -36,10 +34,6 @@ _UNSUPPORTED = (
     "arrow_config",
     "alora_invocation_tokens",
 )
-
-
-class AdapterError(UserError):
-    """An adapter cannot be read, does not fit the checkpoint, or is of a kind that is not supported."""
 
 
 @dataclass(frozen=True, slots=True)

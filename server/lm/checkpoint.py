@@ -54,7 +54,7 @@ class Checkpoint:
 
     folder: Path
     config: ModelConfig
-    weights: CheckpointWeights
+    weights: Weights  # of the files, or with an adapter merged in
     fingerprint: str  # sha256 over configuration, weights and tokenizer
     explains_by_default: bool = True  # False: by its maker's own measure a function's name says more
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from server.lm.checkpoint import Checkpoint, CheckpointError, open_checkpoint, resolve_model
+from server.lm.adapter import merge_adapter
+from server.lm.adapter_manifest import AdapterError, BaseIdentity, check_fits, check_whole, read_manifest
+from server.lm.checkpoint import Checkpoint, CheckpointError, CheckpointWeights, open_checkpoint, resolve_model
 from server.lm.engine import Engine, PrefixCache
 from server.lm.graph import Precision
 from server.lm.healing import TokenIndex
+from server.lm.prompt import PROMPT_VERSION
 from server.lm.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,8 @@ class LoadedModel:
     supports_explanations: bool
     precision: Precision
     explains_by_default: bool = True  # False: sentences only where somebody wants them always
+    adapter: Path | None = None  # the folder of the one that is merged in
+    adapter_problem: str | None = None  # why the one that was wanted is not, for the user
 
 
 def load_model(
@@ -46,10 +52,12 @@ def load_model(
     engine: EngineName = "auto",
     precision: Precision = "int8",
     threads: int | None = None,
+    adapter: Path | None = None,
 ) -> LoadedModel:
     """The model `default`, in a folder, or of a name in the local hub cache. UserError says what is wrong with it.
 
-    `auto` is onnxruntime where it is installed, else torch. The torch engine is always exact: fp32.
+    The adapter in a folder is merged in where one is named; AdapterError when it is damaged or was made for another
+    model. `auto` is onnxruntime where it is installed, else torch. The torch engine is always exact: fp32.
     """
     started = time.monotonic()
     checkpoint = open_checkpoint(resolve_model(model))
@@ -59,6 +67,8 @@ def load_model(
             f"the tokenizer in {checkpoint.folder} has {tokenizer.vocab_size} entries, the model only "
             f"{checkpoint.config.vocab_size}; the two are not from the same model: restore the right tokenizer"
         )
+    if adapter is not None:
+        checkpoint = _adapted(checkpoint, tokenizer, adapter)
     if engine == "auto":
         engine = "onnx" if importlib.util.find_spec("onnxruntime") else "torch"
     if engine == "torch":
@@ -78,7 +88,25 @@ def load_model(
         supports_explanations=tokenizer.special is not None,
         precision=precision,
         explains_by_default=checkpoint.explains_by_default,
+        adapter=adapter,
     )
+
+
+def base_identity(checkpoint: Checkpoint, tokenizer: Tokenizer) -> BaseIdentity:
+    """What an adapter for this model names as its base."""
+    return BaseIdentity(checkpoint.fingerprint, tokenizer.fingerprint, PROMPT_VERSION)
+
+
+def _adapted(checkpoint: Checkpoint, tokenizer: Tokenizer, adapter: Path) -> Checkpoint:
+    """The checkpoint with an adapter merged in, and a fingerprint of its own."""
+    manifest = read_manifest(adapter)
+    check_whole(adapter, manifest)
+    check_fits(adapter, manifest, base_identity(checkpoint, tokenizer))
+    merged = merge_adapter(checkpoint.weights, adapter)
+    digest = hashlib.sha256(checkpoint.fingerprint.encode())
+    for name in sorted(manifest.files):
+        digest.update(f"{name} {manifest.files[name]}\n".encode())
+    return replace(checkpoint, weights=merged, fingerprint=digest.hexdigest())
 
 
 def _make_engine(
@@ -87,6 +115,8 @@ def _make_engine(
     if engine == "torch":
         from server.lm.torch_engine import TorchEngine
 
+        if not isinstance(checkpoint.weights, CheckpointWeights):
+            raise AdapterError("the torch engine serves base models only; use `engine: onnx`, or `adapter: off`")
         return TorchEngine(checkpoint.config, checkpoint.folder, n_slots=_N_SLOTS, threads=threads)
     from server.lm.conversion import converted_graph
     from server.lm.onnx_engine import OnnxEngine

@@ -13,10 +13,13 @@ from pygls.exceptions import JsonRpcInvalidParams
 
 from server.account import account_of
 from server.figures import memory_mb
+from server.lm.adapter_manifest import AdapterError, read_manifest
 from server.lsp.inline_completion import ACCEPTED
 from server.repository.barred import is_barred_path
+from server.trust import trust
 
 if TYPE_CHECKING:
+    from server.lm.model import LoadedModel
     from server.lsp.documents import OpenDocument
     from server.lsp.server import Server
     from server.settings import CompletionSettings
@@ -61,7 +64,7 @@ async def status(ls: Server) -> dict[str, Any]:
         "precision": model.precision if model is not None else None,
         "busy": session.is_busy,
         "index": session.indexing.status(),
-        "adapter": "none",
+        "adapter": _adapter(model),
         "p50Ms": None if p50 is None else round(p50, 1),
         "p95Ms": None if p95 is None else round(p95, 1),
         "requests": figures.n_requests,
@@ -79,6 +82,21 @@ async def status(ls: Server) -> dict[str, Any]:
     }
 
 
+async def reload_adapter(ls: Server) -> dict[str, Any] | None:
+    """Looks for another adapter at once; answers the one that serves, as `loracle.status` does."""
+    await ls.adapters.look()
+    return _adapter(ls.session.model)
+
+
+async def trust_workspace(ls: Server) -> list[str]:
+    """Lets the workspace's own files choose the model and bring an adapter along; answers the folders."""
+    for root in ls.session.roots:
+        trust(root)
+    await ls.configuration.refresh()
+    await ls.adapters.look()
+    return [str(root) for root in ls.session.roots]
+
+
 async def accepted(ls: Server, offer_id: str) -> bool:
     """Counts an inline completion as accepted; editors send this by themselves."""
     return ls.session.accept(str(offer_id))
@@ -94,7 +112,31 @@ async def why(ls: Server) -> dict[str, Any]:
     return {**account_of(outcome), "ended": ls.session.last_end}
 
 
-COMMANDS = {"loracle.explain": explain, "loracle.status": status, ACCEPTED: accepted, "loracle.why": why}
+COMMANDS = {
+    "loracle.explain": explain,
+    "loracle.status": status,
+    ACCEPTED: accepted,
+    "loracle.why": why,
+    "loracle.reloadAdapter": reload_adapter,
+    "loracle.trust": trust_workspace,
+}
+
+
+def _adapter(model: LoadedModel | None) -> dict[str, Any] | None:
+    """The adapter that serves, as plain JSON; None for none. `problem` says why the one that was wanted does not."""
+    if model is None or (model.adapter is None and model.adapter_problem is None):
+        return None
+    folder = None if model.adapter is None else str(model.adapter)
+    return {"folder": folder, "problem": model.adapter_problem, **(_made(model.adapter) if model.adapter else {})}
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    """When, for what and from which commit an adapter was made; empty when it is gone meanwhile."""
+    try:
+        manifest = read_manifest(folder)
+    except AdapterError:
+        return {}
+    return {"createdAt": manifest.created_at, "repository": manifest.repository, "commit": manifest.commit}
 
 
 def _read(ls: Server, uri: str) -> OpenDocument | None:

@@ -98,6 +98,7 @@ class Configuration:
             await notices.show_progress("Loracle: loading the model", loading)
             if session.model_problem is not None:
                 notices.warn([session.model_problem])
+            self._server.adapters.tell()
             if settings.hover.enabled:
                 session.explaining.warm_up()
 

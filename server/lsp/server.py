@@ -19,6 +19,7 @@ from pygls.uris import to_fs_path
 
 from server.lm.errors import UserError
 from server.loading import Load, load_chosen
+from server.lsp.adapters import AdapterWatch
 from server.lsp.commands import COMMANDS
 from server.lsp.configuration import Configuration
 from server.lsp.hover import hover
@@ -51,6 +52,7 @@ class Server(ProtocolServer):
         self.session = Session(load)
         self.notices = Notices(self)
         self.configuration = Configuration(self, options)
+        self.adapters = AdapterWatch(self)
         self._background: set[asyncio.Task[None]] = set()
         self.session.indexing.on_build = self._show_build
         method: str
@@ -64,8 +66,7 @@ class Server(ProtocolServer):
     def use_workspace_folders(self) -> None:
         """Tells who reads other files where the workspace lies."""
         roots = tuple(map(Path, self.documents.roots()))
-        self.session.explaining.workspace_roots = roots
-        self.session.indexing.use_roots(roots)
+        self.session.use_roots(roots)
 
     def _show_build(self, folder: Path, build: Future[None]) -> None:
         """Shows a build of the index while it goes on, and what is wrong with it after that."""
@@ -100,6 +101,7 @@ async def initialized(ls: Server, _: types.InitializedParams) -> None:
     ls.in_background(asyncio.create_task(ls.configuration.register()))
     await ls.configuration.refresh()
     ls.session.indexing.start()
+    ls.in_background(asyncio.create_task(ls.adapters.watch()))
 
 
 async def did_change_configuration(ls: Server, params: types.DidChangeConfigurationParams) -> None:
