@@ -1,24 +1,61 @@
-"""The command `loracle-finetune`. Adapting to one repository is not part of this release; it says so."""
+"""`python -m finetune REPO` (`loracle-finetune`): teaches the model a repository, and proves that it helped."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from importlib.util import find_spec
 
-EXIT_USAGE = 2
-NOT_YET = (
-    "loracle-finetune: adapting the model to a repository comes with a later release; nothing was done. "
-    "What this release can train is a base model: python -P -m finetune.pretrain --help"
-)
+from finetune.options import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PUBLISHED, Options, read_options
+from finetune.progress import Display
+from server.lm.errors import UserError
+
+EXTRA = ("torch", "transformers", "peft", "matplotlib")
 
 
-def main() -> int:
-    """The exit status: 2, whatever the arguments, apart from `--help`."""
-    parser = argparse.ArgumentParser(prog="loracle-finetune", description=NOT_YET.partition(": ")[2])
-    parser.add_argument("repository", nargs="?", help="folder to adapt to (not used yet)")
-    parser.parse_known_args()
-    print(NOT_YET, file=sys.stderr)
-    return EXIT_USAGE
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status, as the options' help tells it."""
+    options = read_options(arguments)
+    try:
+        if options.action != "train":
+            return _manage(options)
+        missing = [name for name in EXTRA if find_spec(name) is None]
+        if missing and not options.dry_run:
+            raise UserError(f"{', '.join(missing)} not installed; run `pip install 'loracle[finetune]'`")
+        from finetune.run import adapt
+
+        return adapt(options, Display())
+    except UserError as error:
+        print(f"loracle-finetune: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("loracle-finetune: interrupted; nothing has changed", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _manage(options: Options) -> int:
+    """Lists, rolls back, exports or imports."""
+    from server.lm.adapter_store import AdapterStore
+
+    store = AdapterStore(options.repository)
+    if options.action == "list":
+        from finetune.listing import listed
+
+        adapters = store.versions()
+        print("\n".join(listed(adapters)) or f"no adapter of {options.repository}; `loracle-finetune` makes one")
+    elif options.action == "rollback":
+        print(f"{store.rollback()} is in force")
+    elif options.file is not None and options.action == "export":
+        store.export(options.file)
+        print(f"written to {options.file}")
+    elif options.file is not None:
+        from server.lm.checkpoint import open_checkpoint, resolve_model
+        from server.lm.model import base_identity
+        from server.lm.tokenizer import load_tokenizer
+
+        checkpoint = open_checkpoint(resolve_model(options.base))
+        identity = base_identity(checkpoint, load_tokenizer(checkpoint.folder))
+        print(f"{store.import_(options.file, identity)} is in force")
+    return EXIT_PUBLISHED
 
 
 if __name__ == "__main__":

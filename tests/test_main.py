@@ -287,13 +287,3 @@ def test_a_log_that_cannot_be_written_does_not_stop_it(
     assert main(["--log-file", str(tmp_path / "no" / "folder")]) == 0
     assert "cannot write the log" in capsys.readouterr().err
     assert served
-
-
-def test_the_finetune_command_says_what_there_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from finetune.__main__ import main as finetune
-
-    monkeypatch.setattr("sys.argv", ["loracle-finetune", "some/repository", "--rank", "8"])
-    assert finetune() == 2
-    assert "python -P -m finetune.pretrain" in capsys.readouterr().err

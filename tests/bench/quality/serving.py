@@ -64,7 +64,8 @@ class Serving:
             try:
                 client.initialize(self._settings, self._root)
                 client.wait_for_model()
-                client.wait_for_index()
+                if self._settings.get("index", {}).get("enabled", True):
+                    client.wait_for_index()
             except ServerFailure as error:
                 self.problems[str(error)] += 1
                 client.__exit__(None, None, None)

@@ -1,0 +1,106 @@
+"""Training rows of a repository: the samples of pretraining, with a share of general code against forgetting.
+
+Every layout comes from `server.lm.prompt`. Where less than one epoch fits into the budget, the files that the base
+model finds hardest come first.
+"""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.collect import SourceText
+from finetune.pretrain.samples import RowBuilder, SourceFile
+from finetune.split import Split
+from server.lm.errors import UserError
+from server.lm.tokenizer import BytePairTokenizer
+
+GENERAL_SHARE = 0.2  # of the training rows: files of Python's own library
+MAX_GENERAL_BYTES = 60_000  # a file
+MAX_VALIDATION_ROWS = 48
+NOT_GENERAL = frozenset(("test", "tests", "site-packages", "dist-packages"))  # folders of the library
+
+Rows = NDArray[np.uint16]  # (rows, length + 1) token ids, padded at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What is trained on, and what chooses the best state."""
+
+    train: Rows  # in the order in which they are taken, for one epoch
+    validation: Rows
+    n_general: int  # of `train`
+    share_seen: float  # of the repository's training text, 1 when all of it is in `train`
+
+
+def make_examples(
+    split: Split,
+    tokenizer: BytePairTokenizer,
+    length: int,
+    seed: int,
+    *,
+    max_rows: int | None = None,
+    novelty: Mapping[str, float] | None = None,
+) -> Examples:
+    """Rows of `length` + 1 ids. With `max_rows` the most novel files are taken until so many rows are made.
+
+    UserError when the repository gives no row.
+    """
+    files = list(split.train)
+    if novelty is not None and max_rows is not None:
+        files.sort(key=lambda file: -novelty.get(file.path, 0.0))
+    own = _rows(files, tokenizer, length, seed)
+    if not own:
+        raise UserError("the training files give no training row; they are too short")
+    kept = own if max_rows is None else _first(own, max_rows, tokenizer)
+    n_general = round(len(kept) * GENERAL_SHARE / (1 - GENERAL_SHARE))
+    general = _rows(general_files(seed, n_general * length * 4), tokenizer, length, seed)[:n_general]
+    rows = [*kept, *general]
+    random.Random(seed).shuffle(rows)
+    validation = _rows(split.validation, tokenizer, length, seed)[:MAX_VALIDATION_ROWS]
+    return Examples(_table(rows, length), _table(validation, length), len(general), len(kept) / len(own))
+
+
+def general_files(seed: int, n_bytes: int) -> list[SourceText | SourceFile]:
+    """Files of the installed Python's own library, drawn by the seed, until they have `n_bytes`."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    paths = sorted(path for path in folder.rglob("*.py") if not NOT_GENERAL & set(path.relative_to(folder).parts))
+    random.Random(seed).shuffle(paths)
+    found: list[SourceText | SourceFile] = []
+    for path in paths:
+        if n_bytes <= 0:
+            break
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if 1_000 < len(content) < MAX_GENERAL_BYTES:
+            found.append(SourceFile("general", path.relative_to(folder).as_posix(), content))
+            n_bytes -= len(content)
+    return found
+
+
+def _first(rows: Sequence[list[int]], n_rows: int, tokenizer: BytePairTokenizer) -> list[list[int]]:
+    """The first `n_rows`, among them as large a share of explanations, which stand at the end, as in all rows."""
+    mark = None if tokenizer.special is None else tokenizer.special.doc
+    explaining = [row for row in rows if mark in row]
+    others = [row for row in rows if mark not in row]
+    n_explaining = min(round(n_rows * len(explaining) / len(rows)), len(explaining))
+    return [*others[: n_rows - n_explaining], *explaining[:n_explaining]]
+
+
+def _rows(
+    files: Sequence[SourceText | SourceFile], tokenizer: BytePairTokenizer, length: int, seed: int
+) -> list[list[int]]:
+    sources = [SourceFile("repository", file.path, file.text) for file in files]
+    return list(RowBuilder(tokenizer, length, seed).rows(sources))
+
+
+def _table(rows: Sequence[Sequence[int]], length: int) -> Rows:
+    return np.array(rows, dtype=np.uint16).reshape(-1, length + 1)

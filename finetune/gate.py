@@ -1,0 +1,67 @@
+"""Whether an adapter may be published, with the reasons in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from finetune.scoring import Interval
+
+MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
+
+
+class Judged(Protocol):
+    """What the gate looks at of an evaluation."""
+
+    @property
+    def bits_change(self) -> Interval | None:
+        """Adapter less base, bits per byte of held-out files."""
+
+    @property
+    def exact_change(self) -> float | None:
+        """Adapter + index less base + index, share of exact matches."""
+
+    @property
+    def general_before(self) -> float:
+        """Bits per byte of general code under the base."""
+
+    @property
+    def general_after(self) -> float:
+        """The same under the adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to publish; the reasons against it, none when it is published."""
+
+    publish: bool
+    reasons: tuple[str, ...]
+
+
+def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
+    """Publishes only what is surely better here, hurts no suggestion, forgets little, and gives no secret back."""
+    reasons = []
+    bits, exact = evaluation.bits_change, evaluation.exact_change
+    if bits is None:
+        reasons.append("No held-out text was measured, so nothing shows that the adapter helps.")
+    elif not bits.high < 0:
+        reasons.append(
+            f"Held-out files are not surely easier to predict: bits per byte changed by {bits.mean:+.3f} "
+            f"(95 % interval {bits.low:+.3f} to {bits.high:+.3f}), and the whole interval must be below 0."
+        )
+    if exact is None:
+        reasons.append("No suggestion was compared, so nothing shows that the adapter does no harm.")
+    elif not exact >= 0:
+        reasons.append(f"With the index, the adapter has {-100 * exact:.1f} points fewer exact matches than the base.")
+    rise = evaluation.general_after / evaluation.general_before - 1 if evaluation.general_before > 0 else float("nan")
+    allowed = (1 + MAX_GENERAL_RISE) * evaluation.general_before
+    if math.isnan(rise) or not evaluation.general_after <= allowed:
+        reasons.append(
+            f"General code has become harder to predict by {100 * rise:.1f} %; "
+            f"at most {100 * MAX_GENERAL_RISE:.0f} % is allowed."
+        )
+    if memorised:
+        reasons.append(f"The adapter gives back {len(memorised)} secret(s) or canaries that it must not know.")
+    return Decision(not reasons, tuple(reasons))

@@ -1,0 +1,323 @@
+"""LoRA on a frozen GPT-2: peft's parameters and files, and a forward of our own that computes only what training needs.
+
+The update is merged into each weight once a step, so that the forward costs what the base costs. Backward, the
+gradients of the two low-rank matrices come from four thin products, and nothing is computed for frozen weights. Where
+the processor multiplies bfloat16 fast, matrix products take it; residuals, norms and parameters stay in fp32. Tests
+hold loss and gradients against peft's own. Knows nothing of rows, plans or time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finetune.attention import causal_attention
+from finetune.pretrain.gpt2 import IGNORED
+from server.lm.adapter_manifest import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
+
+# Rows whose logits exist at one time: 8 MB of 8,192 logits, which may stay in the processor's cache.
+HEAD_ROWS = 256
+_SMALLEST = 1e-38  # a likelihood that is 0 in fp32 counts as 87 nats, not as infinitely many
+
+
+@dataclass(frozen=True, slots=True)
+class LoraShape:
+    """Which parameters are trained."""
+
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...] = ("c_attn", "c_fc", "c_proj")
+    token_rows: tuple[int, ...] = ()  # rows of the token embedding that are trained whole
+    norms: bool = False  # whether the layer norms are trained whole
+    bf16: bool | None = None  # whether matrix products are made in bfloat16; None: where that is fast
+
+
+def multiplies_bf16(device: str = "cpu") -> bool:
+    """Whether matrix products in bfloat16 are fast there; 7 times slower than fp32 on processors without the type."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
+
+
+class LoraModel:
+    """A base model with a LoRA adapter, both as peft holds them."""
+
+    def __init__(self, base_folder: Path, shape: LoraShape, seed: int, device: str = "cpu") -> None:
+        """A fresh adapter, drawn from `seed`; it changes nothing yet. `device` is torch's name of one."""
+        self.shape = shape
+        self.peft = _peft_model(base_folder, shape, seed).to(device)
+        self.device = device
+        bf16 = multiplies_bf16(device) if shape.bf16 is None else shape.bf16
+        self._dtype = torch.bfloat16 if bf16 else torch.float32  # of what is multiplied
+        inner = self.peft.base_model.model
+        self._body, config = inner.transformer, inner.config
+        self._n_head, self._width = config.n_head, config.n_embd
+        self._tied = config.tie_word_embeddings is not False
+        self._head = None if self._tied else inner.lm_head.weight
+        wte = self._body.wte
+        self._rows = torch.tensor(shape.token_rows, device=device) if shape.token_rows else None
+        self._embedding = wte.weight if self._rows is None else wte.token_adapter.base_layer.weight
+        self._new_rows = None if self._rows is None else wte.token_adapter.trainable_tokens_delta["default"]
+        self._linears = [
+            [
+                _Linear(part, self._dtype)
+                for part in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
+            ]
+            for block in self._body.h
+        ]
+        self._norms = [(_norm(block.ln_1), _norm(block.ln_2)) for block in self._body.h]
+        self._last_norm = _norm(self._body.ln_f)
+        self._matrix: Tensor | None = None  # of the head
+        self.merge()
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by peft's names, in a fixed order."""
+        return {name: value for name, value in self.peft.named_parameters() if value.requires_grad}
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Takes up the trained parameters as they are now: to be called after each change of them."""
+        for linear in self._linears_in_order():
+            linear.merge()
+        if self._rows is not None and self._new_rows is not None:
+            self._embedding.index_copy_(0, self._rows, self._new_rows)
+        head = self._embedding if self._head is None else self._head
+        if self._rows is not None or self._matrix is None:  # else it is frozen, and taken up already
+            self._matrix = head.detach().to(self._dtype)
+
+    def loss(self, token_ids: Tensor, targets: Tensor, n_targets: int) -> Tensor:
+        """Summed nats of the targets that are not `IGNORED`, over `n_targets`; both (batch, time).
+
+        With gradients enabled, `backward` of it gives those of `parameters`; `n_targets` may count more than these
+        rows, for batches that are computed in parts.
+        """
+        hidden = self._hidden(token_ids)
+        wanted = targets.reshape(-1)
+        counted = wanted != IGNORED
+        if not bool(counted.all()):  # nothing is computed for padding in the largest product of all
+            hidden, wanted = hidden[counted], wanted[counted]
+        rows = self._rows if self._tied else None
+        new_rows = self._new_rows if self._tied else None
+        out: Tensor = _HeadLoss.apply(hidden, self._matrix, wanted, n_targets, rows, new_rows)  # type: ignore[no-untyped-call]
+        return out
+
+    def _hidden(self, token_ids: Tensor) -> Tensor:
+        """(batch, time) -> (batch * time, width) after the last norm, in the type that is multiplied."""
+        batch, time = token_ids.shape
+        positions = self._body.wpe.weight[:time]
+        if self._rows is None:
+            x = functional.embedding(token_ids, self._embedding)
+        else:
+            x = _RowsOfEmbedding.apply(token_ids, self._embedding, self._rows, self._new_rows)  # type: ignore[no-untyped-call]
+        x = (x + positions).reshape(batch * time, self._width)
+        for (qkv, out, up, down), (norm_1, norm_2) in zip(self._linears, self._norms, strict=True):
+            x = x + out(causal_attention(qkv(_normed(x, norm_1).to(self._dtype)), batch, self._n_head))
+            x = x + down(functional.gelu(up(_normed(x, norm_2).to(self._dtype)), approximate="tanh"))
+        return _normed(x, self._last_norm).to(self._dtype)
+
+    def _linears_in_order(self) -> Iterator[_Linear]:
+        for linears in self._linears:
+            yield from linears
+
+    def values(self) -> dict[str, Tensor]:
+        """Copies of the trained parameters on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.parameters().items()}
+
+    @torch.no_grad()
+    def set_values(self, values: Mapping[str, Tensor]) -> None:
+        """Puts `values` in place of the trained parameters. KeyError or RuntimeError when they do not fit."""
+        for name, parameter in self.parameters().items():
+            parameter.copy_(values[name])
+        self.merge()
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapter as peft does, without its model card and without a path of this machine.
+
+        The same values give the same bytes. OSError when the disk does not take it.
+        """
+        import peft
+        from safetensors.torch import save
+
+        state = peft.get_peft_model_state_dict(self.peft, save_embedding_layers=False)
+        config = self.peft.peft_config["default"].to_dict()
+        config |= {"base_model_name_or_path": None, "inference_mode": True, "auto_mapping": None}
+        fields = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
+        _write(folder / ADAPTER_WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
+        text = json.dumps(fields, indent=2, sort_keys=True, default=str) + "\n"
+        _write(folder / ADAPTER_CONFIG_FILE, text.encode())
+
+
+def _peft_model(base_folder: Path, shape: LoraShape, seed: int) -> Any:
+    import peft
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    base = transformers.GPT2LMHeadModel.from_pretrained(base_folder, dtype=torch.float32, local_files_only=True)
+    torch.manual_seed(seed)
+    n_known = base.config.vocab_size
+    if shape.token_rows and max(shape.token_rows) >= n_known:
+        # New markers begin as the mean of the known tokens: a random row would be the likeliest token somewhere.
+        base.resize_token_embeddings(max(shape.token_rows) + 1, mean_resizing=False)
+        with torch.no_grad():
+            table = base.transformer.wte.weight
+            table[n_known:] = table[:n_known].mean(dim=0)
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        target_modules=sorted(shape.target_modules),
+        modules_to_save=["ln_1", "ln_2", "ln_f"] if shape.norms else None,
+        trainable_token_indices={"wte": list(shape.token_rows)} if shape.token_rows else None,
+        fan_in_fan_out=True,
+        lora_dropout=0.0,
+    )
+    torch.manual_seed(seed)
+    return peft.get_peft_model(base, config)
+
+
+class _Linear:
+    """One linear layer: frozen, or with its low-rank update merged in."""
+
+    def __init__(self, part: Any, dtype: torch.dtype) -> None:
+        base = getattr(part, "base_layer", part)
+        self._weight = base.weight
+        self._dtype = dtype
+        self._bias = base.bias.detach().to(dtype)
+        self._merged = self._weight.detach().to(dtype)
+        self._down = self._up = None
+        if base is not part:
+            self._down, self._up = part.lora_A["default"].weight, part.lora_B["default"].weight
+            self._scale = float(part.scaling["default"])
+
+    def merge(self) -> None:
+        if self._down is not None and self._up is not None:
+            merged = torch.addmm(self._weight, self._down.t(), self._up.t(), alpha=self._scale)
+            self._merged = merged.to(self._dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, inputs) -> (rows, outputs)."""
+        if self._down is None:
+            return torch.addmm(self._bias, x, self._merged)
+        out: Tensor = _MergedLinear.apply(x, self._merged, self._bias, self._down, self._up, self._scale)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _MergedLinear(torch.autograd.Function):
+    """x (W + scale (B A)^T) + bias, with W + ... given; gradients for x, A and B only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, merged: Tensor, bias: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(x, merged, down, up)
+        ctx.scale = scale
+        return torch.addmm(bias, x, merged)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+        x, merged, down, up = ctx.saved_tensors
+        grad = grad_outputs[0]
+        thin_down, thin_up = down.to(x.dtype), up.to(x.dtype)
+        x_grad = grad @ merged.t() if ctx.needs_input_grad[0] else None
+        (rank, n_inputs), n_outputs = down.shape, up.shape[0]
+        if 2 * rank * (n_inputs + n_outputs) < n_inputs * n_outputs:
+            down_grad = ((grad @ thin_up).t() @ x).float()
+            up_grad = (grad.t() @ (x @ thin_down.t())).float()
+        else:  # at a high rank the whole gradient is cheaper than the four thin products
+            whole = (x.t() @ grad).float()
+            down_grad = (whole @ up).t()
+            up_grad = (down @ whole).t()
+        return x_grad, None, None, down_grad.mul(ctx.scale), up_grad.mul(ctx.scale), None
+
+
+class _RowsOfEmbedding(torch.autograd.Function):
+    """Looks tokens up; gradients only for the rows that are trained."""
+
+    @staticmethod
+    def forward(ctx: Any, token_ids: Tensor, table: Tensor, rows: Tensor, new_rows: Tensor) -> Tensor:
+        ctx.save_for_backward(token_ids, rows)
+        ctx.n_tokens = table.shape[0]
+        return functional.embedding(token_ids, table)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, None, None, Tensor]:
+        token_ids, rows = ctx.saved_tensors
+        grad = grad_outputs[0].reshape(-1, grad_outputs[0].shape[-1])
+        place = torch.full((ctx.n_tokens,), -1, device=grad.device)
+        place[rows] = torch.arange(len(rows), device=grad.device)
+        found = place[token_ids.reshape(-1)]
+        trained = found >= 0
+        out = torch.zeros(len(rows), grad.shape[1], device=grad.device)
+        return None, None, None, out.index_add_(0, found[trained], grad[trained])
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Summed nats over `n_targets`, a few rows at a time; the gradient of the logits is p - 1[target], in place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        n_targets: int,
+        rows: Tensor | None,
+        new_rows: Tensor | None,
+    ) -> Tensor:
+        wants_gradient = ctx.needs_input_grad[0]
+        hidden_grad = torch.empty_like(hidden) if wants_gradient else None
+        rows_grad = torch.zeros_like(new_rows) if wants_gradient and new_rows is not None else None
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        # Memory is asked for once: with new pages for each part, the softmax would take longer than the products.
+        made = torch.empty(min(HEAD_ROWS, len(hidden)), head.shape[0], dtype=head.dtype, device=hidden.device)
+        exact = made if made.dtype == torch.float32 else torch.empty_like(made, dtype=torch.float32)
+        for start in range(0, len(hidden), HEAD_ROWS):
+            part, wanted = hidden[start : start + HEAD_ROWS], targets[start : start + HEAD_ROWS].unsqueeze(1)
+            here = made[: len(part)]
+            logits = exact[: len(part)].copy_(torch.mm(part, head.t(), out=here))
+            likelihoods = torch.softmax(logits, dim=1, out=logits)
+            found = likelihoods.gather(1, wanted)
+            total -= found.clamp(min=_SMALLEST).log().sum()
+            if hidden_grad is None:
+                continue
+            likelihoods.scatter_(1, wanted, found - 1)
+            torch.mm(here.copy_(likelihoods), head, out=hidden_grad[start : start + HEAD_ROWS])
+            if rows_grad is not None and rows is not None:
+                rows_grad.addmm_(likelihoods[:, rows].t(), part.float())
+        if hidden_grad is not None:
+            hidden_grad /= n_targets
+            ctx.save_for_backward(hidden_grad, None if rows_grad is None else rows_grad / n_targets)
+        return (total / n_targets).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None, Tensor | None]:
+        hidden_grad, rows_grad = ctx.saved_tensors
+        factor = grad_outputs[0]
+        rows_out = None if rows_grad is None else rows_grad * factor
+        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, rows_out
+
+
+def _norm(part: Any) -> Any:
+    """The layer norm itself, where peft holds a trained copy of it too."""
+    saved = getattr(part, "modules_to_save", None)
+    return part if saved is None else saved["default"]
+
+
+def _normed(x: Tensor, norm: Any) -> Tensor:
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,93 @@
+"""What a run found: a table for people, JSON for machines, and a page with plots."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from finetune.collect import Collection
+from finetune.evaluating import Evaluation
+from finetune.gate import Decision
+from finetune.report_page import page
+from finetune.scoring import Interval
+from finetune.training import Trained
+from server.lm.adapter_manifest import Manifest
+from server.lm.errors import UserError
+
+
+def table(evaluation: Evaluation) -> list[str]:
+    """The lines that are printed at the end of a run."""
+    lines = [
+        "",
+        f"{'held-out files':<28}{'before':>10}{'after':>10}   change",
+        f"{'bits per byte':<28}{evaluation.bits_before:>10.3f}{evaluation.bits_after:>10.3f}   "
+        f"{shown(evaluation.bits_change)}",
+        f"{'general code, bits per byte':<28}{evaluation.general_before:>10.3f}{evaluation.general_after:>10.3f}   "
+        f"{100 * (evaluation.general_after / evaluation.general_before - 1):+.1f} %",
+        "",
+        f"{f'lines at {evaluation.n_points} points':<28}{'exact':>10}{'similar':>10}{'saved':>10}{'ms':>8}",
+    ]
+    lines += [
+        f"{way.name:<28}{100 * way.exact:>8.1f} %{100 * way.similarity:>8.1f} %{100 * way.saved:>8.1f} %"
+        f"{way.milliseconds:>8.0f}"
+        for way in evaluation.ways
+    ]
+    lines += [
+        f"adapter less base: {shown(evaluation.exact_change_alone, 100)} points exact alone, "
+        f"{shown(evaluation.exact_interval, 100)} with the index",
+        "",
+    ]
+    return lines
+
+
+def shown(change: Interval | None, factor: float = 1.0) -> str:
+    """A difference with its interval over files."""
+    if change is None:
+        return "not measured"
+    digits = 3 if factor == 1 else 1
+    mean, low, high = (f"{factor * value:+.{digits}f}" for value in (change.mean, change.low, change.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def write_report(
+    file: Path,
+    evaluation: Evaluation,
+    trained: Trained,
+    decision: Decision,
+    version: str | None,
+    manifest: Manifest,
+    collection: Collection,
+) -> None:
+    """Writes the JSON file, and a page of the same name beside it. UserError when it cannot."""
+    values: dict[str, Any] = {
+        "published": version,
+        "reasons": list(decision.reasons),
+        "evaluation": {**asdict(evaluation), "exact_change": evaluation.exact_change},
+        "training": {
+            "before": trained.first,
+            "best": trained.best,
+            "bestStep": trained.best_step,
+            "history": [list(each) for each in trained.history],
+            "ended": trained.why_ended,
+            "seconds": round(trained.seconds, 1),
+            "tokens": trained.tokens,
+        },
+        "manifest": asdict(manifest),
+        "files": [each.path for each in collection.files],
+        "leftOut": [{"path": each.path, "reason": each.reason} for each in collection.left_out],
+        "secretsCut": len(collection.secrets),
+    }
+    _write(file, json.dumps(values, indent=1, default=str) + "\n")
+    _write(file.with_suffix(".html"), page(evaluation, trained, decision, manifest, table(evaluation)))
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(file.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, file)
+    except OSError as error:
+        raise UserError(f"cannot write the report {file} ({error.strerror or error}); name another file") from error

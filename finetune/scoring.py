@@ -1,0 +1,75 @@
+"""What an answer is worth, and how much better one way is than another, whole files resampled (Efron 1979)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+N_RESAMPLES = 2_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One answer against what stood there."""
+
+    exact: float  # 1 or 0
+    similarity: float  # 0..1: one less the share of characters to be changed (Levenshtein)
+    n_saved: int  # characters right before the first mistake
+    n_target: int  # characters that there were
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean, and the interval in which it lies with `LEVEL` certainty."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def score(answer: str, target: str) -> Score:
+    """The score of an answer; blanks at the ends of both do not count."""
+    answer, target = answer.rstrip(), target.rstrip()
+    n_saved = 0
+    while n_saved < min(len(answer), len(target)) and answer[n_saved] == target[n_saved]:
+        n_saved += 1
+    n_most = max(len(answer), len(target))
+    similarity = 1.0 - n_changes(answer, target) / n_most if n_most else 1.0
+    return Score(float(answer == target), similarity, n_saved, len(target))
+
+
+def n_changes(one: str, other: str) -> int:
+    """The fewest characters to insert, delete or replace that make `other` of `one` (Levenshtein 1966)."""
+    row = list(range(len(other) + 1))
+    for number, character in enumerate(one, 1):
+        diagonal, row[0] = row[0], number
+        for at, against in enumerate(other, 1):
+            diagonal, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, diagonal + (character != against))
+    return row[-1]
+
+
+def interval(values: Sequence[float], files: Sequence[str], weights: Sequence[float] | None = None) -> Interval | None:
+    """The mean of `values` by `weights`, and its interval over `files`; None without values.
+
+    For a paired difference, `values` are the differences. One file tells nothing of others: its interval is the line
+    of all numbers.
+    """
+    if not len(values):
+        return None
+    weighted = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    sums = np.asarray(values, dtype=np.float64) * weighted
+    names, numbers = np.unique(np.asarray(files), return_inverse=True)
+    mean = float(sums.sum() / weighted.sum())
+    if len(names) < 2:
+        return Interval(mean, -float("inf"), float("inf"))
+    sums_by_file = np.bincount(numbers, sums, len(names))
+    weights_by_file = np.bincount(numbers, weighted, len(names))
+    rng = np.random.default_rng(0)
+    n_times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), N_RESAMPLES)
+    totals = n_times @ weights_by_file
+    means = (n_times @ sums_by_file)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(mean, float(low), float(high))

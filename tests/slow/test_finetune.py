@@ -1,0 +1,140 @@
+"""The command as a user runs it: a published adapter that a server loads, a refusal, an interruption, a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from finetune.options import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BETTER, EXIT_PUBLISHED
+from server.lm.adapter_manifest import check_whole, read_manifest
+from server.lm.adapter_store import AdapterStore
+from server.lm.model import load_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+WORDS = "order price stock member basket invoice label parcel receipt refund shelf voucher ledger vendor".split()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Fourteen files in one style, none a copy of another."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for number, word in enumerate(WORDS):
+        draw = random.Random(number)
+        lines = [f'"""All about one {word}."""', "", f"from shop.{WORDS[number - 1]} import lookup", "", ""]
+        for _ in range(14):
+            verb, other = draw.choice("load save check send count merge".split()), draw.choice(WORDS)
+            n = draw.randrange(1000)
+            lines += [
+                f"def {verb}_{word}_{n}({other}_id, amount):",
+                f"    {word} = lookup({other}_id, {n})",
+                f"    if amount > {draw.randrange(100)}:",
+                f"        return {word}.{verb}(amount)",
+                f"    return {other}_id",
+                "",
+                "",
+            ]
+        (folder / f"{word}.py").write_text("\n".join(lines))
+    return folder
+
+
+def command(repository: Path, base: Path, *options: str) -> list[str]:
+    return [sys.executable, "-W", "ignore", "-P", "-m", "finetune", str(repository), "--base", str(base), *options]
+
+
+def run(repository: Path, base: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(repository, base, *options), capture_output=True, text=True, timeout=500)
+
+
+def test_a_run_publishes_what_a_server_loads_and_reports_it(
+    repository: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    done = run(repository, tiny_checkpoint, "--time-budget", "12s", "--report", str(report))
+    assert done.returncode == EXIT_PUBLISHED, done.stderr
+    assert "14 files with" in done.stderr and "published as" in done.stderr and "bits per byte" in done.stderr
+    found = json.loads(report.read_text())
+    assert found["published"] and found["evaluation"]["bits_after"] < found["evaluation"]["bits_before"]
+    page = report.with_suffix(".html").read_text()
+    assert "<svg" in page and "Published." in page and "http" not in page.replace("http://www.w3.org", "")
+    store = AdapterStore(repository)
+    (stored,) = store.versions()
+    assert stored.is_current and stored.manifest is not None and stored.manifest.trained_files
+    assert not store.run_folder.exists()
+    assert load_model(str(tiny_checkpoint), adapter=store.current()).adapter == store.current()
+    assert found["manifest"]["base"]["fingerprint"] == stored.manifest.base.fingerprint
+    listed = run(repository, tiny_checkpoint, "--list")
+    assert listed.stdout.startswith(f"* {stored.version}") and "bits per byte" in listed.stdout
+
+
+def test_what_is_no_better_is_refused_and_nothing_changes(repository: Path, tiny_checkpoint: Path) -> None:
+    # A rate that destroys: no state is better than the base itself, which is then the candidate.
+    done = run(repository, tiny_checkpoint, "--time-budget", "6s", "--learning-rate", "1")
+    assert done.returncode in (EXIT_NO_BETTER, EXIT_ERROR), done.stderr
+    assert "not published" in done.stderr or "lower --learning-rate" in done.stderr
+    assert AdapterStore(repository).current() is None
+
+
+def test_an_interrupted_run_goes_on_and_publishes(repository: Path, tiny_checkpoint: Path) -> None:
+    child = subprocess.Popen(
+        command(repository, tiny_checkpoint, "--time-budget", "20s"), stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.startswith("step"):
+            break
+    child.send_signal(signal.SIGINT)
+    rest = child.stderr.read()
+    assert child.wait(60) == EXIT_INTERRUPTED, rest
+    assert "--resume" in rest and AdapterStore(repository).current() is None
+    done = run(repository, tiny_checkpoint, "--time-budget", "20s", "--resume")
+    assert done.returncode == EXIT_PUBLISHED, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
+def test_a_kill_at_any_moment_leaves_the_published_adapter_whole(repository: Path, tiny_checkpoint: Path) -> None:
+    assert run(repository, tiny_checkpoint, "--time-budget", "6s").returncode == EXIT_PUBLISHED
+    store, draw = AdapterStore(repository), random.Random(1)
+    for _ in range(4):
+        child = subprocess.Popen(command(repository, tiny_checkpoint, "--time-budget", "6s"), stderr=subprocess.DEVNULL)
+        time.sleep(draw.uniform(4, 16))
+        child.kill()
+        child.wait()
+        current = store.current()
+        assert current is not None
+        check_whole(current, read_manifest(current))
+    assert run(repository, tiny_checkpoint, "--time-budget", "6s").returncode == EXIT_PUBLISHED
+
+
+def test_a_data_folder_that_cannot_be_written_is_told_before_minutes_are_spent(
+    repository: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "file"))
+    began = time.monotonic()
+    done = run(repository, tiny_checkpoint)
+    assert done.returncode == EXIT_ERROR and time.monotonic() - began < 60
+    assert "cannot write to" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_dry_run_trains_nothing_and_lists_what_is_left_out(repository: Path, tiny_checkpoint: Path) -> None:
+    (repository / "made_pb2.py").write_text("# Generated by the protocol buffer compiler.  DO NOT EDIT!\nx = 1\n" * 9)
+    done = run(repository, tiny_checkpoint, "--dry-run")
+    assert done.returncode == 0 and "left out: made_pb2.py: generated" in done.stderr
+    assert not AdapterStore(repository).folder.exists()
+
+
+def test_a_repository_without_anything_to_learn_is_refused_with_counts(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("words\n" * 200)
+    done = run(tmp_path, tiny_checkpoint)
+    assert done.returncode == EXIT_ERROR and "0 files" in done.stderr and "1 unsupported" in done.stderr

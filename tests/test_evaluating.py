@@ -1,0 +1,110 @@
+"""Before and after on held-out files: the same figures for the same model, better ones for a better one."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from finetune.collect import SourceText
+from finetune.evaluating import GENERAL_FOLDER, WAYS, evaluate, file_bits, general_files
+from finetune.examples import make_examples
+from finetune.gate import decide
+from finetune.report import shown, table
+from finetune.scoring import Interval
+from finetune.split import Split
+from server.index.live import REPOSITORY, LiveIndex
+from server.index.segment import Segment, SegmentFile
+from server.lm.adapter_manifest import write_manifest
+from server.lm.model import LoadedModel, load_model
+from server.lm.tokenizer import BytePairTokenizer
+from server.repository.duplicates import fingerprint
+from tests.adapters import random_adapter
+
+
+def source(path: str, text: str) -> SourceText:
+    return SourceText(path, text, "python", 0, 0, fingerprint(text))
+
+
+def texts(n: int) -> list[SourceText]:
+    return [
+        source(f"{name}.py", "".join(f"def {name}_{at}(first):\n    return first + {at}\n\n\n" for at in range(4)))
+        for name in ("alpha", "beta", "gamma", "delta", "epsilon")[:n]
+    ]
+
+
+def index_of(files: list[SourceText]) -> LiveIndex:
+    index = LiveIndex()
+    index.use({REPOSITORY: Segment.build([SegmentFile(file.path, file.text.encode()) for file in files])})
+    return index
+
+
+@pytest.fixture
+def adapted(tiny_checkpoint: Path, tmp_path: Path) -> LoadedModel:
+    folder = tmp_path / "adapter"
+    write_manifest(folder, random_adapter(folder, tiny_checkpoint))
+    return load_model(str(tiny_checkpoint), precision="fp32", threads=1, adapter=folder)
+
+
+def test_a_model_against_itself_changes_nothing_and_is_refused(tiny_model: LoadedModel, tiny_checkpoint: Path) -> None:
+    other = load_model(str(tiny_checkpoint), precision="fp32", threads=1)
+    found = evaluate(tiny_model, other, index_of(texts(3)), texts(5)[3:], 0, 60)
+    assert found.bits_change is not None and abs(found.bits_change.mean) < 1e-4
+    assert found.exact_change == 0 and found.won == found.lost == ()
+    assert found.general_before == pytest.approx(found.general_after, rel=1e-5)
+    assert [way.name for way in found.ways] == list(WAYS) and found.n_points > 4
+    decision = decide(found, [])
+    assert not decision.publish and len(decision.reasons) == 1 and "not surely easier" in decision.reasons[0]
+
+
+def test_the_index_helps_where_lines_repeat(tiny_model: LoadedModel, adapted: LoadedModel) -> None:
+    found = evaluate(tiny_model, adapted, index_of(texts(3)), texts(5)[3:], 0, 60)
+    ways = {way.name: way for way in found.ways}
+    assert ways["base + index"].exact > ways["base"].exact
+    assert found.bits_after != found.bits_before
+    lines = table(found)
+    assert any(line.startswith("adapter + index") for line in lines) and "bits per byte" in "\n".join(lines)
+
+
+def test_without_time_there_are_no_points_and_the_gate_says_so(tiny_model: LoadedModel) -> None:
+    found = evaluate(tiny_model, tiny_model, index_of([]), texts(2), 0, 0.0)
+    assert found.n_points == 0 and found.exact_change is None
+    assert any("No suggestion was compared" in reason for reason in decide(found, []).reasons)
+
+
+def test_bits_are_those_of_a_random_model_and_windows_lose_no_token(tiny_model: LoadedModel) -> None:
+    text = texts(1)[0].text * 40
+    n_tokens = len(tiny_model.tokenizer.encode(text))
+    per_token = file_bits(tiny_model, "a.py", text) / n_tokens
+    assert 0.5 * math.log2(440) < per_token < 2.5 * math.log2(440)
+    assert file_bits(tiny_model, "a.py", "") == 0.0
+
+
+def test_the_general_code_has_its_licences() -> None:
+    packages = [folder for folder in GENERAL_FOLDER.iterdir() if folder.is_dir()]
+    assert len(packages) >= 2
+    for folder in packages:
+        assert any("licen" in path.name.lower() for path in folder.rglob("*"))
+    files = list(general_files())
+    assert files and files == list(general_files()) and all(path.endswith(".py") for path, _ in files)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(None, "not measured"), (Interval(-0.02, -0.03, -0.01), "-0.020 [-0.030, -0.010]")],
+)
+def test_changes_are_shown_with_their_interval(change: Interval | None, said: str) -> None:
+    assert shown(change) == said
+
+
+def test_rows_have_general_code_and_one_length(tiny_model: LoadedModel) -> None:
+    tokenizer = tiny_model.tokenizer
+    assert isinstance(tokenizer, BytePairTokenizer)
+    files = [source(f"f{n}.py", texts(1)[0].text.replace("alpha", f"name_{n}") * 8) for n in range(12)]
+    parts = Split(tuple(files[:10]), tuple(files[10:11]), tuple(files[11:]))
+    found = make_examples(parts, tokenizer, 128, seed=0)
+    assert found.train.shape[1] == found.validation.shape[1] == 129 and found.n_general > 0
+    assert found.share_seen == 1
+    few = make_examples(parts, tokenizer, 128, seed=0, max_rows=5, novelty={"f3.py": 9.0})
+    assert len(few.train) - few.n_general == 5 and few.share_seen < 1

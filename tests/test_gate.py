@@ -1,0 +1,36 @@
+from types import SimpleNamespace
+
+import pytest
+
+from finetune.gate import decide
+from finetune.scoring import Interval
+
+GOOD = {"bits_change": Interval(-0.1, -0.2, -0.05), "exact_change": 0.0, "general_before": 1.0, "general_after": 1.02}
+
+
+def test_what_is_better_everywhere_is_published():
+    assert decide(SimpleNamespace(**GOOD), []).publish
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"bits_change": None},
+        {"bits_change": Interval(-0.1, -0.2, 0.0)},
+        {"bits_change": Interval(-0.1, -float("inf"), float("inf"))},
+        {"bits_change": Interval(float("nan"), float("nan"), float("nan"))},
+        {"exact_change": None},
+        {"exact_change": -0.001},
+        {"exact_change": float("nan")},
+        {"general_after": 1.021},
+        {"general_before": 0.0},
+        {"general_after": float("nan")},
+    ],
+)
+def test_each_fault_alone_refuses_with_one_sentence(bad):
+    decision = decide(SimpleNamespace(**{**GOOD, **bad}), [])
+    assert not decision.publish and len(decision.reasons) == 1 and decision.reasons[0].endswith(".")
+
+
+def test_a_secret_that_comes_back_refuses():
+    assert not decide(SimpleNamespace(**GOOD), [object()]).publish

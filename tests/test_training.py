@@ -1,0 +1,129 @@
+"""The training loop: it learns, keeps the best state, goes on after a kill, and repeats itself to the byte."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finetune import run_state, training
+from finetune.examples import Rows
+from finetune.planning import Plan, plan_for, read_plan, write_plan
+from finetune.training import Progress, Trained, rate_at, train
+from server.lm.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:peft")
+PLAN = Plan(steps=24, length=32, batch_rows=4, rank=4, alpha=8, learning_rate=5e-3, warmup_steps=2, validate_every=6)
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """Rows that follow a rule, so that there is something to learn."""
+    starts = np.random.default_rng(0).integers(10, 60, 24)
+    return np.array([[10 + (start + 7 * at) % 50 for at in range(33)] for start in starts], dtype=np.uint16)
+
+
+def trained(base: Path, rows: Rows, folder: Path, plan: Plan = PLAN, **options: object) -> Trained:
+    return train(base, rows, rows[:4], plan, folder, **options)  # type: ignore[arg-type]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "best" / "adapter_model.safetensors").read_bytes()
+
+
+def test_it_learns_and_keeps_the_best_state(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    found = trained(tiny_checkpoint, rows, tmp_path / "run")
+    assert found.best < found.first - 0.5 and found.why_ended == "done"
+    assert found.best == min(value for _, _, value in found.history)
+    assert json.loads((found.adapter / "adapter_config.json").read_text())["r"] == 4
+    assert found.tokens == 24 * 4 * 32
+
+
+def test_the_same_plan_and_seed_give_the_same_bytes(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        trained(tiny_checkpoint, rows, tmp_path / name)
+    trained(tiny_checkpoint, rows, tmp_path / "other", replace(PLAN, seed=1))
+    assert weights(tmp_path / "one") == weights(tmp_path / "two") != weights(tmp_path / "other")
+
+
+@pytest.mark.parametrize("killed_at", [1, 7, 13])
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, killed_at: int
+) -> None:
+    whole = trained(tiny_checkpoint, rows, tmp_path / "whole")
+    steps: list[int] = []
+    folder = tmp_path / "broken"
+    first = trained(
+        tiny_checkpoint, rows, folder, told=lambda at: steps.append(at.step), stopped=lambda: steps[-1] == killed_at
+    )
+    assert first.why_ended == "interrupted"
+    seen: list[Progress] = []
+    second = trained(tiny_checkpoint, rows, folder, told=seen.append)
+    assert seen[0].step == killed_at + 1
+    assert second.why_ended == "done" and second.best <= whole.best + 0.02
+
+
+def test_a_state_of_another_run_or_a_damaged_one_is_not_used(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    trained(tiny_checkpoint, rows, folder, stopped=lambda: True)
+    seen: list[Progress] = []
+    trained(tiny_checkpoint, rows, folder, replace(PLAN, steps=2), told=seen.append)
+    assert seen[0].step == 0
+    (folder / "state.pt").write_bytes(b"half")
+    seen.clear()
+    trained(tiny_checkpoint, rows, folder, replace(PLAN, steps=2), told=seen.append)
+    assert seen[0].step == 0
+
+
+def test_it_ends_when_the_budget_is_used_up_or_it_gets_worse(
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained(tiny_checkpoint, rows, tmp_path / "budget", budget_s=0.0).why_ended == "budget"
+    values = iter([1.0, *[2.0] * 50])
+    monkeypatch.setattr(training, "validation_loss", lambda *_: next(values))
+    found = trained(tiny_checkpoint, rows, tmp_path / "worse", replace(PLAN, steps=100, validate_every=1))
+    assert found.why_ended == "overfit" and found.best == 1.0 and found.best_step == 0
+
+
+def test_a_disk_that_refuses_is_one_sentence(
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_state.os, "replace", refuse)
+    with pytest.raises(UserError, match="No space left on device.*in force is as it was"):
+        trained(tiny_checkpoint, rows, tmp_path / "run", replace(PLAN, steps=1))
+
+
+def test_the_rate_rises_and_falls() -> None:
+    rates = [rate_at(PLAN, step) for step in range(PLAN.steps)]
+    assert rates[0] == pytest.approx(0.5, abs=0.01) and max(rates) == rates[1] and rates[-1] < 0.2
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+def test_a_plan_fits_the_budget_and_the_data() -> None:
+    assert plan_for(8_000, 2.0, 600, 1, 0).steps == 300
+    assert plan_for(80, 0.1, 600, 1, 0).steps == 60  # six epochs of ten steps
+    chosen = plan_for(80, 0.1, 600, 1, 0, rank=8, learning_rate=1e-4)
+    assert (chosen.rank, chosen.alpha, chosen.learning_rate) == (8, 16, 1e-4)
+
+
+def test_a_kept_plan_is_read_again(tmp_path: Path) -> None:
+    write_plan(PLAN, tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json") == PLAN
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "cannot read"), ("[]", "no JSON object with `steps`"), ('{"steps": 0}', "steps = 0"),
+     ('{"steps": 3, "speed": 1}', "has speed, which is not known"), ('{"steps": 3, "rank": "8"}', "rank = '8'"),
+     ('{"steps": 3, "rank": 1.5}', "rank = 1.5"), ('{"steps": true}', "steps = True")],
+)  # fmt: skip
+def test_a_wrong_plan_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_plan(tmp_path / "plan.json")
