@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.action != "train":
             return _manage(options)
         missing = [name for name in EXTRA if find_spec(name) is None]
-        if missing and not options.dry_run:
+        if missing:
             raise UserError(f"{', '.join(missing)} not installed; run `pip install 'loracle[finetune]'`")
         from finetune.run import adapt
 

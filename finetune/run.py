@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -64,6 +65,7 @@ def adapt(options: Options, display: Display) -> int:
     with suppress(OSError, AttributeError):
         os.nice(10)
     torch.set_flush_denormal(True)  # numbers next to nought are slow
+    warnings.filterwarnings("ignore", category=FutureWarning)  # transformers' plans are nothing to a user
     checkpoint = open_checkpoint(resolve_model(options.base))
     tokenizer = _tokenizer(checkpoint)
     store = AdapterStore(options.repository)

@@ -94,6 +94,8 @@ def train(
     """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
+    if not len(rows) or not len(validation):
+        raise UserError(f"{len(rows)} training rows and {len(validation)} that choose the best state: too little text")
     world = World.join(plan.batch_rows)
     model = LoraModel(base, LoraShape(plan.rank, plan.alpha, bf16=plan.bf16), plan.seed)
     trained = list(model.parameters().values())

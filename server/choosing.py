@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -74,10 +74,11 @@ class _Judged:
 
 def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None) -> Choice:
     """The texts to offer, the likeliest first: one when nobody asked."""
-    choice, clock = Choice(), _FilterClock(task)
-    judged = clock.likeliest(lines, task.n_wanted)
-    if not (task.is_automatic and judged and judged[0].worth >= (True, SURE)):
-        judged += _written(task, model, opinion, choice, clock)
+    choice, judge = Choice(), _Judge(task)
+    if task.is_automatic:
+        judged = _first_that_passes(task, model, lines, opinion, choice, judge)
+    else:
+        judged = [*map(judge, lines[: task.n_wanted]), *map(judge, _written(task, model, opinion, choice))]
     judged.sort(key=lambda each: each.worth, reverse=True)
     passed = [each.filtered.candidate for each in judged if each.filtered.candidate is not None]
     choice.candidates = tuple(passed[: task.n_wanted])
@@ -86,21 +87,47 @@ def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opini
         choice.verdicts = best.filtered.verdicts
         choice.shares = _shares(best.source, opinion)
         choice.ended = _ending(best)
-    choice.milliseconds["filters"] = clock.spent_ms
+    choice.milliseconds["filters"] = judge.spent_ms
     return choice
 
 
-def _written(
-    task: Task, model: LoadedModel, opinion: Opinion | None, choice: Choice, clock: _FilterClock
+def _first_that_passes(
+    task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None, choice: Choice, judge: _Judge
 ) -> list[_Judged]:
-    """What the model writes: the first of some attempts that the filters let pass, or alternatives."""
-    cache, prompt, tokenizer, token_index = model.completion_cache, task.prompt, model.tokenizer, model.token_index
+    """The likeliest text that the filters let pass, alone; else all that they held back.
+
+    The model is asked once no line is nearly sure, and asked again where its text is held back.
+    """
+    judged: list[_Judged] = []
+    # Of lines that are too unlikely one is enough, to be told of.
+    waiting = [line for line in lines[:MAX_LINES] if line.probability >= task.min_confidence] or list(lines[:1])
+
+    def passes(source: Line | Generation) -> bool:
+        judged.append(judge(source))
+        return judged[-1].filtered.candidate is not None
+
+    def at_least(probability: float) -> Iterator[Line]:
+        while waiting and waiting[0].probability >= probability:
+            yield waiting.pop(0)
+
+    if any(map(passes, at_least(SURE))):
+        return judged[-1:]
+    for generation in _written(task, model, opinion, choice):
+        if any(map(passes, at_least(judge.confidence(generation)))) or passes(generation):
+            return judged[-1:]
+        if not generation.text or judged[-1].filtered.verdicts[-1].filter == "confidence":
+            break  # nothing is to be written here, or nothing better will come
+    return judged[-1:] if any(map(passes, at_least(-1.0))) else judged
+
+
+def _written(task: Task, model: LoadedModel, opinion: Opinion | None, choice: Choice) -> Iterator[Generation]:
+    """What the model writes: attempts where nobody asked, each when it is wanted, else alternatives."""
     write = attempts if task.is_automatic else alternatives
     found = write(
-        cache,
-        prompt,
-        tokenizer,
-        token_index,
+        model.completion_cache,
+        task.prompt,
+        model.tokenizer,
+        model.token_index,
         MAX_ATTEMPTS if task.is_automatic else task.n_wanted,
         stop=stop_rule(task.cursor, multiline=task.multiline),
         max_new_tokens=task.max_new_tokens,
@@ -111,39 +138,25 @@ def _written(
         mixer=opinion,
         proposer=opinion,
     )
-    judged: list[_Judged] = []
     for generation in found:
         choice.generations.append(generation)
-        judged.append(clock.judge(generation))
-        filtered = judged[-1].filtered
-        if task.is_automatic and filtered.candidate is not None:
-            judged = judged[-1:]
-            break
-        if task.is_automatic and (not generation.text or filtered.verdicts[-1].filter == "confidence"):
-            break  # nothing is to be written here, or nothing better will come
-    choice.milliseconds["prefill"] = choice.generations[0].prefill_ms
-    choice.milliseconds["decode"] = sum(each.decode_ms for each in choice.generations)
-    return judged[:1] if task.is_automatic else judged
+        choice.milliseconds["prefill"] = choice.generations[0].prefill_ms
+        choice.milliseconds["decode"] = sum(each.decode_ms for each in choice.generations)
+        yield generation
 
 
-class _FilterClock:
+class _Judge:
     """Puts texts through the filters, and counts the milliseconds."""
 
     def __init__(self, task: Task) -> None:
         self.spent_ms = 0.0
         self._task = task
 
-    def likeliest(self, lines: Sequence[Line], n: int) -> list[_Judged]:
-        """The likeliest lines that the filters let pass, at most `n`, before those that they held back."""
-        judged: list[_Judged] = []
-        for line in lines[: max(n, MAX_LINES)]:
-            judged.append(self.judge(line))
-            n_passed = sum(each.filtered.candidate is not None for each in judged)
-            if n_passed == n or line.probability < self._task.min_confidence:
-                break
-        return sorted(judged, key=lambda each: each.worth, reverse=True)
+    def confidence(self, source: Line | Generation) -> float:
+        """How likely a text is right before any filter has touched it."""
+        return confidence_of(self._candidate(source))
 
-    def judge(self, source: Line | Generation) -> _Judged:
+    def __call__(self, source: Line | Generation) -> _Judged:
         """A text with what the filters made of it."""
         began = time.perf_counter()
         candidate = self._candidate(source)

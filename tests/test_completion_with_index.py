@@ -174,11 +174,11 @@ def test_shares_go_with_the_tokens_written(tiny_model: LoadedModel) -> None:
 
 def test_reading_ahead_readies_the_index(undecided: LoadedModel) -> None:
     index = LiveIndex()
-    text, offset = split_at_cursor("size = measure(width)\nsize = <|>\n")
+    text, offset = split_at_cursor("size = measure(width)\nother = 1\nsize = <|>\n")
     document = Document("file:///work/here.py", "here.py", language_for("python"), text)
     prefill_ahead(document, offset, undecided, SETTINGS, index=index)
     (before,) = index.tiers(document, offset)
-    outcome = ask("size = measure(width)\nsize = m<|>\n", undecided, index)
+    outcome = ask("size = measure(width)\nother = 1\nsize = m<|>\n", undecided, index)
     assert written(outcome).endswith("easure(width)")
     (after,) = index.tiers(document, offset)
     assert after.segment is before.segment

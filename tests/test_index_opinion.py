@@ -236,7 +236,7 @@ def test_a_long_match_proposes_what_follows_within_its_line() -> None:
     opinion = opinion_of([tier_of("result = self.named = value\nx = 1\n")], "result = self")
     drafts = opinion.propose(b"", 9)
     assert [WORDS.token_bytes(token_id) for token_id in drafts] == [b".", b"named", b" = ", b"value"]
-    assert len(drafts) == DRAFT_TOKENS == opinion.n_drafted
+    assert 0 < len(drafts) <= DRAFT_TOKENS and len(drafts) == opinion.n_drafted
     assert opinion_of([tier_of("result = self.named\n")], "result = self").propose(b"", 1) == [WORDS.id_of(".")]
 
 

@@ -399,7 +399,7 @@ async def test_the_reason_for_a_missing_model_is_told_once(gate: Gate) -> None:
 
 async def test_nothing_is_registered_that_is_not_there(client: Client) -> None:
     commands = client.server.protocol.fm.commands
-    names = ("explain", "status", "accepted", "why", "reloadAdapter", "trust")
+    names = ("explain", "status", "accepted", "why", "finetune", "reloadAdapter", "trust")
     assert set(commands) == {f"loracle.{name}" for name in names}
 
 

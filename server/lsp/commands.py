@@ -82,6 +82,23 @@ async def status(ls: Server) -> dict[str, Any]:
     }
 
 
+async def finetune(ls: Server, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Teaches the model the first workspace folder; `{timeBudget: "10m"}` is optional. Answers at once.
+
+    `started` is false with a `problem` where there is no folder, or a run goes on already.
+    """
+    if ls.finetuning.is_running:
+        return {"started": False, "problem": "a run goes on already"}
+    if not ls.session.roots:
+        return {"started": False, "problem": "no workspace folder is open; open the folder of the repository"}
+    budget = options.get("timeBudget") if isinstance(options, Mapping) else None
+    arguments = ["--base", ls.session.settings.model, *(["--time-budget", str(budget)] if budget else [])]
+    for glob in ls.session.settings.exclude:
+        arguments += ["--exclude", glob]
+    await ls.finetuning.start(ls.session.roots[0], arguments)
+    return {"started": True, "folder": str(ls.session.roots[0])}
+
+
 async def reload_adapter(ls: Server) -> dict[str, Any] | None:
     """Looks for another adapter at once; answers the one that serves, as `loracle.status` does."""
     await ls.adapters.look()
@@ -117,6 +134,7 @@ COMMANDS = {
     "loracle.status": status,
     ACCEPTED: accepted,
     "loracle.why": why,
+    "loracle.finetune": finetune,
     "loracle.reloadAdapter": reload_adapter,
     "loracle.trust": trust_workspace,
 }

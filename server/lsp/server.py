@@ -22,6 +22,7 @@ from server.loading import Load, load_chosen
 from server.lsp.adapters import AdapterWatch
 from server.lsp.commands import COMMANDS
 from server.lsp.configuration import Configuration
+from server.lsp.finetuning import Finetuning
 from server.lsp.hover import hover
 from server.lsp.inline_completion import OPTIONS, inline_completion
 from server.lsp.logs import keep_source_out
@@ -53,6 +54,7 @@ class Server(ProtocolServer):
         self.notices = Notices(self)
         self.configuration = Configuration(self, options)
         self.adapters = AdapterWatch(self)
+        self.finetuning = Finetuning(self)
         self._background: set[asyncio.Task[None]] = set()
         self.session.indexing.on_build = self._show_build
         method: str
@@ -158,6 +160,7 @@ def did_close(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
 
 
 def shutdown(ls: Server, _: None) -> None:
+    ls.finetuning.stop()
     ls.session.close()
 
 

@@ -158,6 +158,7 @@ def _drafts(segment: Segment, model: LoadedModel) -> list[Row]:
         indentation = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
         text = "\n".join([*lines[max(at - 20, 0) : at], indentation])
         document = Document("", "new_file.py", language_for("python"), text)
+        _decoded(index, document, model, drafts=True)  # whoever comes first pays for what both look up
         written = [_decoded(index, document, model, drafts) for drafts in (True, False)]
         if len(model.tokenizer.encode(written[1][0])) < MIN_LINE_TOKENS:
             continue  # the index was not followed to the end of the line
