@@ -82,6 +82,11 @@ class ModelLoader:
         self._tried: ModelChoice | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def loading(self) -> asyncio.Task[None] | None:
+        """The task that ends when what was wanted last serves or has failed; None when nothing is loaded."""
+        return self._task if self._task is not None and not self._task.done() else None
+
     def choose(self, choice: ModelChoice) -> asyncio.Task[None] | None:
         """Makes `choice` the wanted model. The task that ends when it serves or has failed, None if there is no need.
 

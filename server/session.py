@@ -109,6 +109,11 @@ class Session:
             loading.add_done_callback(self._catch_up)
         return loading
 
+    @property
+    def loading(self) -> asyncio.Task[None] | None:
+        """The task that loads a model; None when none is loaded."""
+        return self._loader.loading
+
     def has_other_adapter(self) -> bool:
         """Whether another adapter is to serve than when the model was chosen last."""
         return self._wanted_adapter() != self._adapter

@@ -34,6 +34,7 @@ EVIDENCE = st.builds(
     n_files=st.integers(0, 144),
     repeats_word=st.booleans(),
     begins_blank=st.booleans(),
+    n_begun=st.integers(0, 60),
 )
 USUAL = LineEvidence(
     agreements={"repository": Agreement(20, 0.5, 3)},
@@ -54,6 +55,7 @@ USUAL = LineEvidence(
     n_files=2,
     repeats_word=False,
     begins_blank=False,
+    n_begun=0,
 )
 
 
@@ -75,7 +77,7 @@ def test_the_inputs_are_as_many_as_the_weights_and_small(evidence: LineEvidence)
 @pytest.mark.parametrize(
     "better",
     [
-        replace(USUAL, agreements={"repository": Agreement(60, 0.5, 3)}, longest=60),
+        replace(USUAL, agreements={"repository": Agreement(60, 1.0, 3)}, longest=60),
         replace(USUAL, agreements={"repository": Agreement(20, 1.0, 3)}),
         replace(USUAL, n_below=60, is_same_below=True),
         replace(USUAL, words_above=0.6),

@@ -29,6 +29,7 @@ WINDOW_BYTES = 400  # of text above and below a place that are compared
 MAX_SOURCES = 3  # that are told of one line
 MAX_WINDOWS = 20_000  # that are remembered of a segment
 _WORD = re.compile(rb"[A-Za-z_]\w+")
+_WORD_BYTE, _LAST_WORD = re.compile(rb"\w"), re.compile(rb"[A-Za-z_]\w*$")
 _OPENING, _CLOSING = b"([{", b")]}"
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _OPENING + _CLOSING)
 _MEANINGLESS = b")]}>\"'`,;: \t"  # behind a cursor: an editor may have put it there
@@ -166,6 +167,7 @@ class _Around:
     folders: tuple[str, ...]
     shared_folders: dict[str, float]  # by path
     n_open: int  # brackets
+    begun: bytes  # the word that the line ends in, if it does
 
     @classmethod
     def of(cls, found: LineEnds, cursor: Surroundings, windows: Windows) -> _Around:
@@ -186,6 +188,7 @@ class _Around:
             folders=tuple(cursor.path.split("/")[:-1]),
             shared_folders={},
             n_open=_n_open(line)[0],
+            begun=last[0] if (last := _LAST_WORD.search(line)) else b"",
         )
 
     def shared(self, path: str) -> float:
@@ -222,7 +225,8 @@ def _evidence(
             distance = min(distance or away, away)
         else:
             paths[segment.paths[segment.file_at(place.offset)]] = None
-    words_of_end = _WORD.findall(end)
+    begun = around.begun if _WORD_BYTE.match(end) else b""
+    words_of_end = _WORD.findall(begun + end)
     known, file_lines = around.file
     n_open, lowest = _n_open(end, around.n_open)
     return LineEvidence(
@@ -247,6 +251,7 @@ def _evidence(
         n_files=len(paths),
         repeats_word=any(word in around.line for word in words_of_end),
         begins_blank=end[:1].isspace(),
+        n_begun=len(begun),
     )
 
 

@@ -40,7 +40,8 @@ class AdapterWatch:
 
     async def look(self) -> None:
         """Puts in force what is to serve now, and returns when it does."""
-        loading = self._server.session.choose_model()
+        session = self._server.session
+        loading = session.choose_model() or session.loading
         if loading is not None:
             await asyncio.wait([loading])
             self.tell()

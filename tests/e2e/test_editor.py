@@ -261,7 +261,7 @@ async def test_explain_answers_for_a_position_and_for_a_selection(editor: Editor
 async def test_the_status_says_what_serves_and_how(editor: Editor, scripted_model: Path) -> None:
     status = await editor.execute("loracle.status")
     assert status["model"] == str(scripted_model)
-    assert (status["engine"], status["precision"], status["adapter"]) == ("onnx", "int8", "none")
+    assert (status["engine"], status["precision"], status["adapter"]) == ("onnx", "int8", None)
     assert status["settingsProblems"] == []
     assert status["memoryMb"] > 10
     for count in ("requests", "shown", "accepted", "superseded", "cancelled", "typedThrough"):

@@ -27,8 +27,8 @@ def told(server: Process) -> str:
 
 
 @pytest.fixture
-def server(start: Callable[..., Process], repository: Path) -> Process:
-    process = start("--threads", "1")
+def server(start: Callable[..., Process], repository: Path, tiny_checkpoint: Path) -> Process:
+    process = start("--threads", "1", model=str(tiny_checkpoint))
     process.initialize(rootUri=repository.as_uri(), initializationOptions={"index.enabled": False})
     process.wait_for_model()
     return process
