@@ -35,8 +35,8 @@ _HEAD_WIDTH_STEP = 8
 _INT8_ACTIVATIONS = 4
 # What comes out of the GELU has outliers that 8 bits for a whole row cannot hold beside the rest, so this one product
 # stays in fp32: with 8-bit activations the best token is that of fp32 at 98.0 % of 20,000 held-out tokens, without at
-# 98.3 % (98.1 % with the weights of today) (`python -m tests.bench fidelity`). 8-bit weights with fp32 activations would do as well, but have no
-# fast kernel on every processor: with AVX-512 that one product took four fifths of the time.
+# 98.1 % (`python -P -m tests.bench fidelity`). 8-bit weights with fp32 activations would do as well, but have no fast
+# kernel on every processor: with AVX-512 that one product took four fifths of the time.
 _WITH_OUTLIERS = ".mlp.c_proj.weight"
 
 
