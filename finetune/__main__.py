@@ -48,13 +48,10 @@ def _manage(options: Options) -> int:
         store.export(options.file)
         print(f"written to {options.file}")
     elif options.file is not None:
-        from server.lm.checkpoint import open_checkpoint, resolve_model
-        from server.lm.model import base_identity
-        from server.lm.tokenizer import load_tokenizer
+        from finetune.base import open_base
 
-        checkpoint = open_checkpoint(resolve_model(options.base))
-        identity = base_identity(checkpoint, load_tokenizer(checkpoint.folder))
-        print(f"{store.import_(options.file, identity)} is in force")
+        base = open_base(options.base)
+        print(f"{store.import_(options.file, base.identity, base.weights)} is in force")
     return EXIT_PUBLISHED
 
 

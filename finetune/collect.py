@@ -1,7 +1,8 @@
 """The text of a repository that may be learned from, and what was left out of it and why.
 
 The rule is that of the index (`server.repository`), and notebooks count with their code cells. Secrets are cut here;
-what stood left of each is kept in memory, so that the trained model can be asked for it.
+what stood left of each is kept in memory, so that the trained model can be asked for it. Whether they are cut is tried
+with canaries, made-up keys in copies of some texts: no text that is learned or judged ever holds one.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from finetune.memorisation import N_CANARIES, SecretContext, contexts, plant
+from finetune.memorisation import N_CANARIES, SecretContext, contexts, plant, question
 from server.lm.errors import UserError
 from server.lm.languages import CODE_SUFFIXES, language_of_path
+from server.repository.barred import is_barred_path
 from server.repository.duplicates import DuplicateFilter, Fingerprint, fingerprint
 from server.repository.files import CleanFile, Rule, clean_text, list_files, read_text
 from server.repository.listing import Drop
 
 NOTEBOOK = ".ipynb"
 MIN_FILES, MIN_BYTES = 5, 4_000  # less has nothing to hold out, and nothing to learn
-MAX_NOTEBOOK_BYTES = 10_000_000
+MAX_NOTEBOOK_BYTES = 10_000_000  # mostly pictures and tables; its code may be as long as any other file
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Collection:
     files: tuple[SourceText, ...]  # by path
     left_out: tuple[LeftOut, ...]
     secrets: tuple[SecretContext, ...]  # that were cut
-    canaries: tuple[SecretContext, ...] = ()  # that were planted, and cut again
+    canaries: tuple[SecretContext, ...] = ()  # that were planted in copies, each with whether it was cut again
 
     def counts(self) -> dict[str, int]:
         """How many files were left out, by reason, the most frequent first."""
@@ -65,25 +66,25 @@ def collect(
 ) -> Collection:
     """What there is to learn below `root`. With `include`, only paths that match one of these globs. Writes nothing.
 
-    With `canary_seed` some texts are read as if made-up keys stood at their end: what cuts secrets must cut them.
+    With `canary_seed` copies of some texts, with made-up keys at their end, go through what cuts secrets; the files are
+    the same without. A canary that was cut is nowhere, and comes back by chance alone. One that was not means that keys
+    of this repository may be in its files' text as well: `memorised` names it without asking the model.
     """
-    rule = Rule(CODE_SUFFIXES | {NOTEBOOK}, tuple(exclude))
-    listed = list_files(root, rule)
+    rule = Rule(CODE_SUFFIXES | {NOTEBOOK}, _globs(exclude))
+    # How much of a notebook is code is known when it has been read; of any other file, `read_text` says the same.
+    listed = list_files(root, replace(rule, limits=replace(rule.limits, max_bytes=MAX_NOTEBOOK_BYTES)))
     left_out = [LeftOut(drop.path, drop.reason) for drop in listed.drops]
     files: list[SourceText] = []
     secrets: list[SecretContext] = []
-    canaries: list[SecretContext] = []
     known = DuplicateFilter()
-    planted = {} if canary_seed is None else _planted(root, [file.path for file in listed.files], canary_seed)
+    included = _globs(include)
     for file in listed.files:
-        if include and not any(fnmatch(file.path, glob) for glob in include):
+        # `exclude` reads globs so too. The files that this bars by their names alone are not listed.
+        if included and not is_barred_path(file.path, included):
             left_out.append(LeftOut(file.path, "not included"))
             continue
-        is_notebook = file.path.endswith(NOTEBOOK)
-        if file.path in planted:
-            read: CleanFile | LeftOut | Drop = clean_text(file.path, planted[file.path], rule)
-        else:
-            read = _read_notebook(root, file.path, rule) if is_notebook else read_text(root, file.path, rule)
+        is_notebook = _is_notebook(file.path)
+        read = _read_notebook(root, file.path, rule) if is_notebook else read_text(root, file.path, rule)
         if not isinstance(read, CleanFile):
             left_out.append(LeftOut(read.path, read.reason))
             continue
@@ -94,14 +95,10 @@ def collect(
             continue
         language = "python" if is_notebook else _language_id(file.path)
         files.append(SourceText(file.path, text, language, file.mtime_ns, read.n_secrets, print_))
-        if file.path in planted:
-            # The last one is ours: it stands at the text's end.
-            *own, canary = contexts(file.path, planted[file.path])
-            secrets += own
-            canaries.append(canary)
-        elif read.n_secrets:
+        if read.n_secrets:
             secrets += _cut_from(root, file.path)
-    return Collection(tuple(files), tuple(left_out), tuple(secrets), tuple(canaries))
+    canaries = () if canary_seed is None else tuple(_canaries(root, files, rule, canary_seed))
+    return Collection(tuple(files), tuple(left_out), tuple(secrets), canaries)
 
 
 def check_enough(collection: Collection) -> None:
@@ -136,8 +133,6 @@ def notebook_code(content: str) -> str | None:
 
 def _read_notebook(root: Path, path: str, rule: Rule) -> CleanFile | LeftOut | Drop:
     try:
-        if (root / path).stat().st_size > MAX_NOTEBOOK_BYTES:
-            return LeftOut(path, "too large")
         code = notebook_code((root / path).read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         return LeftOut(path, "not UTF-8")
@@ -146,17 +141,21 @@ def _read_notebook(root: Path, path: str, rule: Rule) -> CleanFile | LeftOut | D
     return LeftOut(path, "no Python notebook") if code is None else clean_text(path, code, rule)
 
 
-def _planted(root: Path, paths: Sequence[str], seed: int) -> dict[str, str]:
-    """The texts of some files with canaries at their end, by path."""
+def _canaries(root: Path, files: Sequence[SourceText], rule: Rule, seed: int) -> Iterator[SecretContext]:
+    """Made-up keys as if they stood at the end of some files, and whether they were cut there as secrets are."""
+    paths = [file.path for file in files if not _is_notebook(file.path)]
     texts: dict[str, str] = {}
-    paths = [path for path in paths if not path.endswith(NOTEBOOK)]
     for path in random.Random(seed).sample(paths, min(len(paths), 2 * N_CANARIES)):
         try:
             texts[path] = (root / path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
     planted, canaries = plant(texts, seed)
-    return {canary.path: planted[canary.path] for canary in canaries}
+    for canary in canaries:
+        cleaned = clean_text(canary.path, planted[canary.path], rule)
+        asked = question(canary)
+        if isinstance(cleaned, CleanFile) and asked is not None:  # else the text is too long with it
+            yield replace(canary, was_cut=asked.shown not in cleaned.text.decode("utf-8"))
 
 
 def _cut_from(root: Path, path: str) -> list[SecretContext]:
@@ -164,9 +163,18 @@ def _cut_from(root: Path, path: str) -> list[SecretContext]:
     try:
         content = (root / path).read_text(encoding="utf-8")
         # Of a notebook only the code was learned from, and it does not read as its file does.
-        return contexts(path, (notebook_code(content) or "") if path.endswith(NOTEBOOK) else content)
+        return contexts(path, (notebook_code(content) or "") if _is_notebook(path) else content)
     except (OSError, UnicodeDecodeError):
         return []
+
+
+def _globs(globs: Sequence[str]) -> tuple[str, ...]:
+    """The globs, and each without a `**` between two slashes, which may stand for no folder at all."""
+    return tuple(dict.fromkeys(each for glob in globs for each in (glob, glob.replace("/**/", "/"))))
+
+
+def _is_notebook(path: str) -> bool:
+    return path.lower().endswith(NOTEBOOK)
 
 
 def _language_id(path: str) -> str:

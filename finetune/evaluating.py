@@ -1,7 +1,8 @@
 """How much better an adapter is than its base, on files that chose nothing, with the graphs that serve.
 
 Bits per byte and lines at real typing points, by the base and by the adapter, each alone and with the repository's
-index; the same cases for all, and intervals over whole files. General code tells what was forgotten.
+index; the same cases for all, and intervals over whole files. Sentences on functions against their docstrings. General
+code tells what was forgotten. A budget of time bounds it all: what comes first is drawn by hash.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from finetune.collect import SourceText
+from finetune.general import judging_files
 from finetune.points import Point, draw
+from finetune.pretrain.chrf import chrf
+from finetune.pretrain.passages import Explained, explained_passages
+from finetune.pretrain.trials import write_sentences
 from finetune.scoring import Interval, Score, interval, score
 from server.index.live import LiveIndex
 from server.lm.context import Document, context_at
@@ -28,13 +32,15 @@ from server.lm.model import COMPLETION_SLOT, LoadedModel
 from server.lm.prompt import completion_prompt, file_header
 from server.lm.stopping import line_end
 
+Told = Callable[[str, int, int, float], None]
+
 WAYS = ("base", "base + index", "adapter", "adapter + index")
 WINDOW_TOKENS = 512
 MAX_NEW_TOKENS = 48
 N_A_KIND = 80  # points; fewer only where the time is over before
-MAX_GENERAL_BYTES = 60_000
+N_FUNCTIONS = 60  # that are explained
+BITS_SHARE, POINTS_SHARE = 0.3, 0.55  # of the budget, at most; what is left is for the functions
 N_SHOWN = 12  # cases that were won, and as many that were lost
-GENERAL_FOLDER = Path(__file__).parent / "general_code"
 _NATS = math.log(2)
 
 
@@ -65,7 +71,8 @@ class Case:
 class Evaluation:
     """All figures. A change is the adapter's less the base's."""
 
-    n_files: int
+    n_files: int  # whose bits were counted
+    n_heldout: int  # files that there are
     n_points: int
     bits_before: float  # per byte of held-out files
     bits_after: float
@@ -75,6 +82,10 @@ class Evaluation:
     exact_interval: Interval | None  # both with it
     general_before: float
     general_after: float
+    n_functions: int
+    chrf_before: float  # 0..1, of a sentence on a function against that of its docstring
+    chrf_after: float
+    chrf_change: Interval | None
     won: tuple[Case, ...]
     lost: tuple[Case, ...]
     seconds: float
@@ -92,37 +103,100 @@ def evaluate(
     heldout: Sequence[SourceText],
     seed: int,
     budget_s: float,
+    told: Told = lambda *_: None,
 ) -> Evaluation:
-    """The figures of an adapter, within a budget: what is left after the bits per byte goes to the points."""
+    """The figures of an adapter, within a budget of seconds; where that ends, fewer files, points and functions.
+
+    `told` hears what is done, how far it is, of how many, and for how many seconds.
+    """
     began = time.monotonic()
-    bits = [tuple(file_bits(model, file.path, file.text) for model in (base, adapted)) for file in heldout]
-    general = list(general_files())
+    measured, bits = _bits(base, adapted, heldout, seed, began + BITS_SHARE * budget_s)
+    general = judging_files()
     before, after = (
         sum(file_bits(model, path, text) for path, text in general) / max(sum(map(_size, general)), 1)
         for model in (base, adapted)
     )
-    answers, points = _answers(base, adapted, index, heldout, seed, began + budget_s)
+    answers, points = _answers(
+        base, adapted, index, heldout, seed, began + (BITS_SHARE + POINTS_SHARE) * budget_s, told
+    )
     scores = {
         way: [score(text, point.target) for text, point in zip(answers[way][0], points, strict=True)] for way in WAYS
     }
     files = [point.path for point in points]
-    sizes = [len(file.text.encode()) for file in heldout]
+    sizes = [len(file.text.encode()) for file in measured]
     per_byte = [(b - a) / max(size, 1) for (a, b), size in zip(bits, sizes, strict=True)]
+    functions, chrf_before, chrf_after = _sentences(base, adapted, heldout, seed, began + budget_s)
     return Evaluation(
-        n_files=len(heldout),
+        n_files=len(measured),
+        n_heldout=len(heldout),
         n_points=len(points),
         bits_before=sum(a for a, _ in bits) / max(sum(sizes), 1),
         bits_after=sum(b for _, b in bits) / max(sum(sizes), 1),
-        bits_change=interval(per_byte, [file.path for file in heldout], sizes),
+        bits_change=interval(per_byte, [file.path for file in measured], sizes),
         ways=tuple(_way(way, scores[way], answers[way][1]) for way in WAYS),
         exact_change_alone=_change(scores["adapter"], scores["base"], files),
         exact_interval=_change(scores["adapter + index"], scores["base + index"], files),
         general_before=before,
         general_after=after,
+        n_functions=len(functions),
+        chrf_before=_mean(chrf_before),
+        chrf_after=_mean(chrf_after),
+        chrf_change=interval(
+            [after - before for before, after in zip(chrf_before, chrf_after, strict=True)],
+            [function.path for function in functions],
+        ),
         won=tuple(_cases(points, scores, answers, better="adapter + index", worse="base + index")),
         lost=tuple(_cases(points, scores, answers, better="base + index", worse="adapter + index")),
         seconds=time.monotonic() - began,
     )
+
+
+def _bits(
+    base: LoadedModel, adapted: LoadedModel, heldout: Sequence[SourceText], seed: int, ends_at: float
+) -> tuple[list[SourceText], list[tuple[float, float]]]:
+    """Bits of as many files as there is time for, by base and adapter; the files, drawn by hash."""
+    measured: list[SourceText] = []
+    bits: list[tuple[float, float]] = []
+    for file in sorted(heldout, key=lambda file: _drawn(seed, file.path)):
+        if measured and time.monotonic() >= ends_at:
+            break
+        measured.append(file)
+        bits.append((file_bits(base, file.path, file.text), file_bits(adapted, file.path, file.text)))
+    return measured, bits
+
+
+def _sentences(
+    base: LoadedModel, adapted: LoadedModel, heldout: Sequence[SourceText], seed: int, ends_at: float
+) -> tuple[list[Explained], list[float], list[float]]:
+    """Functions with docstrings, drawn by hash, and what the sentences of both on each are worth (chrF, 0..1).
+
+    A model that cannot explain says nothing.
+    """
+    python = [file for file in heldout if file.language_id == "python"]
+    found = [passage for file in python for passage in explained_passages(file.path, file.text)]
+    functions = sorted(
+        (passage for passage in found if passage.kind == "function"),
+        key=lambda passage: _drawn(seed, f"{passage.path}:{passage.name}:{len(passage.source)}"),
+    )
+    said: list[Explained] = []
+    before: list[float] = []
+    after: list[float] = []
+    for function in functions[:N_FUNCTIONS]:
+        if time.monotonic() >= ends_at:
+            break
+        said.append(function)
+        for model, scores in ((base, before), (adapted, after)):
+            written = write_sentences(model, [function])[0].written if model.supports_explanations else ""
+            scores.append(chrf(written, function.sentence))
+    return said, before, after
+
+
+def _drawn(seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{key}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(len(values), 1)
 
 
 def file_bits(model: LoadedModel, path: str, text: str) -> float:
@@ -145,17 +219,6 @@ def file_bits(model: LoadedModel, path: str, text: str) -> float:
     return total
 
 
-def general_files() -> Iterator[tuple[str, str]]:
-    """Path and text of some of the general code that ships for this, the same in every run."""
-    paths = sorted(GENERAL_FOLDER.rglob("*.py.txt"), key=lambda path: hashlib.sha256(path.name.encode()).digest())
-    n_left = MAX_GENERAL_BYTES
-    for path in paths:
-        text = path.read_text(encoding="utf-8")
-        if 0 < len(text) <= n_left:
-            n_left -= len(text)
-            yield path.relative_to(GENERAL_FOLDER).as_posix().removesuffix(".txt"), text
-
-
 Answers = dict[str, tuple[list[str], list[float]]]  # way -> texts and milliseconds, a point each
 
 
@@ -166,6 +229,7 @@ def _answers(
     heldout: Sequence[SourceText],
     seed: int,
     ends_at: float,
+    told: Told,
 ) -> tuple[Answers, list[Point]]:
     """What each way writes at as many points as there is time for, the kinds in turn."""
     by_kind: dict[str, list[Point]] = {}
@@ -174,10 +238,12 @@ def _answers(
     in_turn = [kind[n] for n in range(N_A_KIND) for kind in by_kind.values() if n < len(kind)]
     found: Answers = {way: ([], []) for way in WAYS}
     points: list[Point] = []
+    first_at = time.monotonic()
     for point in in_turn:
         if time.monotonic() >= ends_at:
             break
         points.append(point)
+        told("point", len(points), len(in_turn), time.monotonic() - first_at)
         for way, (model, searched) in zip(
             WAYS, ((base, None), (base, index), (adapted, None), (adapted, index)), strict=True
         ):

@@ -1,7 +1,8 @@
 """Training rows of a repository: the samples of pretraining, with a share of general code against forgetting.
 
 Every layout comes from `server.lm.prompt`. Where less than one epoch fits into the budget, the files that the base
-model finds hardest come first.
+model finds hardest come first. Beside the repository's rows stand some of general code, on which the base itself is
+what is to be learned.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from finetune.split import Split
 from server.lm.errors import UserError
 from server.lm.tokenizer import BytePairTokenizer
 
-GENERAL_SHARE = 0.2  # of the training rows: files of Python's own library
+MAX_GENERAL_ROWS = 256  # of files of Python's own library
 MAX_GENERAL_BYTES = 60_000  # a file
 MAX_VALIDATION_ROWS = 48
 NOT_GENERAL = frozenset(("test", "tests", "site-packages", "dist-packages"))  # folders of the library
@@ -35,7 +36,7 @@ class Examples:
 
     train: Rows  # in the order in which they are taken, for one epoch
     validation: Rows
-    n_general: int  # of `train`
+    general: Rows  # against forgetting
     share_seen: float  # of the repository's training text, 1 when all of it is in `train`
 
 
@@ -59,12 +60,16 @@ def make_examples(
     if not own:
         raise UserError("the training files give no training row; they are too short")
     kept = own if max_rows is None else _first(own, max_rows, tokenizer)
-    n_general = round(len(kept) * GENERAL_SHARE / (1 - GENERAL_SHARE))
+    random.Random(seed).shuffle(kept)
+    n_general = min(len(kept), MAX_GENERAL_ROWS)
     general = _rows(general_files(seed, n_general * length * 4), tokenizer, length, seed)[:n_general]
-    rows = [*kept, *general]
-    random.Random(seed).shuffle(rows)
     validation = _rows(split.validation, tokenizer, length, seed)[:MAX_VALIDATION_ROWS]
-    return Examples(_table(rows, length), _table(validation, length), len(general), len(kept) / len(own))
+    return Examples(
+        train=_table(kept, length),
+        validation=_table(validation, length),
+        general=_table(general, length),
+        share_seen=len(kept) / len(own),
+    )
 
 
 def general_files(seed: int, n_bytes: int) -> list[SourceText | SourceFile]:

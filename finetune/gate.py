@@ -46,6 +46,11 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
     bits, exact = evaluation.bits_change, evaluation.exact_change
     if bits is None:
         reasons.append("No held-out text was measured, so nothing shows that the adapter helps.")
+    elif not math.isfinite(bits.low) and not math.isnan(bits.mean):
+        reasons.append(
+            f"Held-out bits per byte changed by {bits.mean:+.3f} in a single file, which tells nothing of others; "
+            f"at least 2 held-out files are needed."
+        )
     elif not bits.high < 0:
         reasons.append(
             f"Held-out files are not surely easier to predict: bits per byte changed by {bits.mean:+.3f} "

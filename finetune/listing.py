@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from server.lm.adapter_store import StoredAdapter
 
@@ -15,10 +16,18 @@ def listed(adapters: Sequence[StoredAdapter]) -> list[str]:
         if each.manifest is None or each.problem:
             lines.append(f"{mark} {each.version}  damaged: {each.problem}")
             continue
-        validation = each.manifest.scores.get("evaluation", {})
-        bits = ""
-        if "bits_before" in validation:
-            bits = f", bits per byte {validation['bits_before']:.3f} -> {validation['bits_after']:.3f}"
         commit = f", commit {each.manifest.commit[:10]}" if each.manifest.commit else ""
-        lines.append(f"{mark} {each.version}  made {each.manifest.created_at}{commit}{bits}")
+        withdrawn = ", withdrawn: no rollback goes to it" if each.is_withdrawn else ""
+        lines.append(
+            f"{mark} {each.version}  made {each.manifest.created_at}{commit}{_bits(each.manifest.scores)}{withdrawn}"
+        )
     return lines
+
+
+def _bits(scores: Mapping[str, Any]) -> str:
+    """Bits per byte of held-out files before and after; nothing where the manifest, wherever it is from, has none."""
+    evaluation = scores.get("evaluation")
+    values = [evaluation.get(f"bits_{when}") for when in ("before", "after")] if isinstance(evaluation, dict) else []
+    if not values or not all(isinstance(value, int | float) for value in values):
+        return ""
+    return f", bits per byte {values[0]:.3f} -> {values[1]:.3f}"

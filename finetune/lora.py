@@ -25,6 +25,7 @@ from server.lm.adapter_manifest import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
 
 # Rows whose logits exist at one time: 8 MB of 8,192 logits, which may stay in the processor's cache.
 HEAD_ROWS = 256
+MANY_ROWS = 4  # a quarter of the vocabulary
 _SMALLEST = 1e-38  # a likelihood that is 0 in fp32 counts as 87 nats, not as infinitely many
 
 
@@ -78,6 +79,8 @@ class LoraModel:
         self._last_norm = _norm(self._body.ln_f)
         self._matrix: Tensor | None = None  # of the head
         self.merge()
+        # Of the base, as a fresh adapter changes nothing; a copy where the embedding itself is trained.
+        self._matrix_before = self._matrix if self._rows is None or self._matrix is None else self._matrix.clone()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by peft's names, in a fixed order."""
@@ -94,20 +97,41 @@ class LoraModel:
         if self._rows is not None or self._matrix is None:  # else it is frozen, and taken up already
             self._matrix = head.detach().to(self._dtype)
 
-    def loss(self, token_ids: Tensor, targets: Tensor, n_targets: int) -> Tensor:
+    def loss(self, token_ids: Tensor, targets: Tensor, n_targets: float) -> Tensor:
         """Summed nats of the targets that are not `IGNORED`, over `n_targets`; both (batch, time).
 
         With gradients enabled, `backward` of it gives those of `parameters`; `n_targets` may count more than these
         rows, for batches that are computed in parts.
         """
-        hidden = self._hidden(token_ids)
-        wanted = targets.reshape(-1)
+        hidden = self._hidden(token_ids.to(self.device))
+        wanted = targets.to(self.device).reshape(-1)
         counted = wanted != IGNORED
         if not bool(counted.all()):  # nothing is computed for padding in the largest product of all
             hidden, wanted = hidden[counted], wanted[counted]
+        return self._head_loss(hidden, n_targets, targets=wanted)
+
+    @torch.no_grad()
+    def hidden_states(self, token_ids: Tensor) -> Tensor:
+        """What the head sees, (batch, time) -> (batch, time, width), of the model as it is, in the type multiplied."""
+        return self._hidden(token_ids.to(self.device)).reshape(*token_ids.shape, self._width)
+
+    def divergence(self, token_ids: Tensor, targets: Tensor, before: Tensor, n_targets: float) -> Tensor:
+        """As `loss`, but what is wanted is what the base says, whose `hidden_states` are `before` (batch, time, width).
+
+        Its least value is the entropy of the base's distributions. Targets only say where it counts.
+        """
+        hidden = self._hidden(token_ids.to(self.device))
+        counted = targets.to(self.device).reshape(-1) != IGNORED
+        return self._head_loss(hidden[counted], n_targets, before=before.reshape(-1, self._width)[counted])
+
+    def _head_loss(
+        self, hidden: Tensor, n_targets: float, targets: Tensor | None = None, before: Tensor | None = None
+    ) -> Tensor:
         rows = self._rows if self._tied else None
         new_rows = self._new_rows if self._tied else None
-        out: Tensor = _HeadLoss.apply(hidden, self._matrix, wanted, n_targets, rows, new_rows)  # type: ignore[no-untyped-call]
+        out: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
+            hidden, self._matrix, targets, before, self._matrix_before, n_targets, rows, new_rows
+        )
         return out
 
     def _hidden(self, token_ids: Tensor) -> Tensor:
@@ -137,6 +161,14 @@ class LoraModel:
         """Puts `values` in place of the trained parameters. KeyError or RuntimeError when they do not fit."""
         for name, parameter in self.parameters().items():
             parameter.copy_(values[name])
+        self.merge()
+
+    def load(self, folder: Path) -> None:
+        """Takes the adapter that `save` has written in place of the trained parameters."""
+        import peft
+        from safetensors.torch import load_file
+
+        peft.set_peft_model_state_dict(self.peft, load_file(folder / ADAPTER_WEIGHTS_FILE))
         self.merge()
 
     def save(self, folder: Path) -> None:
@@ -261,49 +293,70 @@ class _RowsOfEmbedding(torch.autograd.Function):
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Summed nats over `n_targets`, a few rows at a time; the gradient of the logits is p - 1[target], in place."""
+    """Summed nats over `n_targets`, a few rows at a time; the gradient of the logits is p - q, in place.
+
+    What is wanted, q, is one token for each row, or what the base makes of `before`, its own hidden states there.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
         head: Tensor,
-        targets: Tensor,
-        n_targets: int,
+        targets: Tensor | None,
+        before: Tensor | None,
+        head_before: Tensor | None,
+        n_targets: float,
         rows: Tensor | None,
         new_rows: Tensor | None,
     ) -> Tensor:
         wants_gradient = ctx.needs_input_grad[0]
         hidden_grad = torch.empty_like(hidden) if wants_gradient else None
-        rows_grad = torch.zeros_like(new_rows) if wants_gradient and new_rows is not None else None
+        rows_grad: Tensor | None = None
+        picked = rows
+        if wants_gradient and rows is not None:
+            # Of many rows all are taken: to pick the columns of the logits would cost more than the product.
+            picked = rows if MANY_ROWS * len(rows) <= len(head) else None
+            rows_grad = torch.zeros(len(head if picked is None else rows), head.shape[1], device=hidden.device)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         # Memory is asked for once: with new pages for each part, the softmax would take longer than the products.
         made = torch.empty(min(HEAD_ROWS, len(hidden)), head.shape[0], dtype=head.dtype, device=hidden.device)
         exact = made if made.dtype == torch.float32 else torch.empty_like(made, dtype=torch.float32)
         for start in range(0, len(hidden), HEAD_ROWS):
-            part, wanted = hidden[start : start + HEAD_ROWS], targets[start : start + HEAD_ROWS].unsqueeze(1)
+            part = hidden[start : start + HEAD_ROWS]
             here = made[: len(part)]
             logits = exact[: len(part)].copy_(torch.mm(part, head.t(), out=here))
             likelihoods = torch.softmax(logits, dim=1, out=logits)
-            found = likelihoods.gather(1, wanted)
-            total -= found.clamp(min=_SMALLEST).log().sum()
+            if targets is not None:
+                wanted = targets[start : start + HEAD_ROWS].unsqueeze(1)
+                found = likelihoods.gather(1, wanted)
+                total -= found.clamp(min=_SMALLEST).log().sum()
+                likelihoods.scatter_(1, wanted, found - 1)
+            elif before is not None and head_before is not None:
+                known = torch.mm(before[start : start + HEAD_ROWS], head_before.t()).float()
+                known = torch.softmax(known, dim=1, out=known)
+                total -= likelihoods.clamp(min=_SMALLEST).log_().mul_(known).sum()
+                likelihoods -= known
             if hidden_grad is None:
                 continue
-            likelihoods.scatter_(1, wanted, found - 1)
             torch.mm(here.copy_(likelihoods), head, out=hidden_grad[start : start + HEAD_ROWS])
-            if rows_grad is not None and rows is not None:
-                rows_grad.addmm_(likelihoods[:, rows].t(), part.float())
+            if rows_grad is not None and picked is not None:
+                rows_grad.addmm_(likelihoods[:, picked].t(), part.float())
+            elif rows_grad is not None:
+                rows_grad += torch.mm(here.t(), part)
+        if rows_grad is not None and picked is None:
+            rows_grad = rows_grad[rows]
         if hidden_grad is not None:
             hidden_grad /= n_targets
             ctx.save_for_backward(hidden_grad, None if rows_grad is None else rows_grad / n_targets)
         return (total / n_targets).float()
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None, Tensor | None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         hidden_grad, rows_grad = ctx.saved_tensors
         factor = grad_outputs[0]
         rows_out = None if rows_grad is None else rows_grad * factor
-        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, rows_out
+        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, None, None, rows_out
 
 
 def _norm(part: Any) -> Any:

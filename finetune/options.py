@@ -19,10 +19,10 @@ class Options:
     """What one call asks for."""
 
     repository: Path
-    time_budget_s: float = DEFAULT_BUDGET_S  # of training alone
+    time_budget_s: float | None = None  # of training alone; None: the default, or that of the run to be resumed
     dry_run: bool = False
     resume: bool = False
-    seed: int = 0
+    seed: int | None = None  # None: that of the plan, else 0
     rank: int | None = None  # None: chosen for the data
     learning_rate: float | None = None
     include: tuple[str, ...] = ()  # globs
@@ -48,6 +48,10 @@ def read_options(arguments: list[str] | None = None) -> Options:
         for name in ("list", "rollback", "export", "import")
         if getattr(given, name if name != "import" else "import_")
     ]
+    if given.resume:
+        _check_resume(parser, given)
+    if given.report is not None and given.report.suffix == ".html":
+        parser.error(f"--report {given.report} is the name of the page that lies beside the report; end it in .json")
     if len(actions) > 1:
         parser.error(f"--{actions[0]} and --{actions[1]} are two things; give one")
     action = actions[0] if actions else "train"
@@ -61,7 +65,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
         learning_rate=given.learning_rate,
         include=tuple(given.include),
         exclude=tuple(given.exclude),
-        holdout=given.holdout,
+        holdout=given.holdout or "hash",
         plan=given.plan,
         base=given.base,
         output=given.output,
@@ -69,6 +73,15 @@ def read_options(arguments: list[str] | None = None) -> Options:
         action=action,  # type: ignore[arg-type]
         file=given.export or given.import_,
     )
+
+
+def _check_resume(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """A run goes on with the text, the plan and the split that it was started with."""
+    fixed = ("seed", "rank", "learning_rate", "include", "exclude", "holdout", "plan")
+    for name in fixed:
+        if getattr(given, name) not in (None, []):
+            option = name.replace("_", "-")
+            parser.error(f"--resume goes on with the run as it was started; leave --{option} out, or --resume")
 
 
 def duration(text: str) -> float:
@@ -94,18 +107,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("repository", type=Path, metavar="REPO", help="the folder to adapt to")
-    add(
-        "--time-budget", type=duration, default=DEFAULT_BUDGET_S, metavar="10m", help="for training alone (default 10m)"
-    )
+    add("--time-budget", type=duration, metavar="10m", help="for training alone (default 10m)")
     add("--dry-run", action="store_true", help="show what would be learned, and train nothing")
     add("--resume", action="store_true", help="go on with a run that was interrupted")
-    add("--seed", type=_whole, default=0, metavar="N", help="default 0")
+    add("--seed", type=_whole, metavar="N", help="default 0, or that of the plan")
     add("--rank", type=_positive, metavar="N", help="of the adapter (default: chosen for the data)")
     add("--learning-rate", type=_rate, metavar="X")
     add("--include", action="append", default=[], metavar="GLOB", help="learn from these paths alone; may be repeated")
     add("--exclude", action="append", default=[], metavar="GLOB", help="do not learn from these; may be repeated")
-    add("--holdout", choices=("hash", "newest"), default="hash", help="which files judge: by path, or changed last")
-    add("--plan", type=Path, metavar="FILE", help="take steps, length, rank and threads from a file of an earlier run")
+    add("--holdout", choices=("hash", "newest"), help="which files judge: by path (hash, the default), or changed last")
+    add(
+        "--plan", type=Path, metavar="FILE", help="take steps, length, rank and threads from a report of an earlier run"
+    )
     add("--base", default="default", metavar="MODEL", help="`default`, a checkpoint folder, or a hub name")
     add("--output", type=Path, metavar="DIR", help="also write the adapter there")
     add("--report", type=Path, metavar="FILE.json", help="also write the report there, and a page beside it")

@@ -9,9 +9,13 @@ from typing import Any
 
 from server.lm.errors import UserError
 
-MAX_EPOCHS = 6.0
+RANK = 64
+MAX_EPOCHS = 10.0
+N_LOOKS = 12  # at the validation rows
+MAY_BE_NOUGHT = ("seed", "weight_decay", "general_rows", "general_weight")
+RESERVE = 0.05  # of the budget, for steps that take longer than those that were timed
 ROW_LENGTH = 512
-BATCH_ROWS = 8
+BATCH_ROWS = 6
 TARGETS = ("c_attn", "c_proj", "c_fc")
 
 
@@ -21,15 +25,18 @@ class Plan:
 
     steps: int
     length: int = ROW_LENGTH  # tokens a row
-    batch_rows: int = BATCH_ROWS
-    rank: int = 32
-    alpha: int = 64
+    batch_rows: int = BATCH_ROWS  # of the repository
+    general_rows: int = 2  # beside them, of general code, on which the base itself is what is wanted
+    general_weight: float = 6.0  # of these, beside 1 for the repository's
+    rank: int = RANK
+    alpha: int = 2 * RANK
     learning_rate: float = 5e-4
     warmup_steps: int = 20
     weight_decay: float = 0.01
     validate_every: int = 25  # steps
     threads: int = 1
     seed: int = 0
+    tokens: bool = True  # whether the embeddings of the tokens that occur are trained as well
     bf16: bool = False  # whether matrix products are made in bfloat16: fast on some processors, the same elsewhere
 
 
@@ -42,11 +49,14 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan that was kept, or written by hand. UserError names what is wrong."""
+    """A plan from a report (`--report`), an adapter's manifest, or a file of its own. UserError names what is wrong."""
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the plan {path}: {error}; `--report` writes one") from error
+        raise UserError(f"cannot read the plan {path}: {error}; a report of `--report` holds one") from error
+    for holder in ("manifest", "plan"):
+        if isinstance(values, dict) and isinstance(values.get(holder), dict):
+            values = values[holder]
     kinds = {each.name: type(getattr(Plan(1), each.name)) for each in fields(Plan)}
     if not isinstance(values, dict) or "steps" not in values:
         raise UserError(f"the plan {path} is no JSON object with `steps`; known are {', '.join(kinds)}")
@@ -57,23 +67,32 @@ def read_plan(path: Path) -> Plan:
         if kind is bool and isinstance(value, bool):
             continue
         is_number = isinstance(value, int) or (kind is float and isinstance(value, float))
-        if isinstance(value, bool) or not is_number or value < (0 if name in ("seed", "weight_decay") else 1e-9):
+        if isinstance(value, bool) or not is_number or value < (0 if name in MAY_BE_NOUGHT else 1e-9):
             raise UserError(f"the plan {path} has {name} = {value!r}; a {kind.__name__} above 0 is needed")
     return Plan(**values)
 
 
-def plan_for(n_rows: int, seconds_per_step: float, budget_s: float, threads: int, seed: int, **chosen: Any) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things take here, in seconds."""
+
+    step: float
+    look: float = 0.0  # at all validation rows
+
+
+def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, **chosen: Any) -> Plan:
     """The plan that fits `n_rows` of an epoch into a budget; `chosen` fields are kept as they are."""
     batch = int(chosen.get("batch_rows", BATCH_ROWS))
     whole = MAX_EPOCHS * n_rows / batch
-    steps = max(int(min(whole, budget_s / max(seconds_per_step, 1e-9))), 1)
-    rank = 16 if n_rows < 200 else 32
+    left_s = (1 - RESERVE) * budget_s - (N_LOOKS + 2) * pace.look
+    steps = max(int(min(whole, left_s / max(pace.step, 1e-9))), 1)
+    rank = int(chosen.get("rank", RANK))
     values = {
         "steps": steps,
         "rank": rank,
-        "alpha": 2 * int(chosen.get("rank", rank)),
+        "alpha": 2 * rank,
         "warmup_steps": max(min(steps // 10, 20), 1),
-        "validate_every": max(steps // 12, 5),
+        "validate_every": max(steps // N_LOOKS, 5),
         "threads": threads,
         "seed": seed,
     }

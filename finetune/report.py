@@ -20,13 +20,18 @@ from server.lm.errors import UserError
 
 def table(evaluation: Evaluation) -> list[str]:
     """The lines that are printed at the end of a run."""
+    n_files = f"{evaluation.n_files}"
+    if evaluation.n_files < evaluation.n_heldout:
+        n_files += f" of {evaluation.n_heldout}"
     lines = [
         "",
-        f"{'held-out files':<28}{'before':>10}{'after':>10}   change",
+        f"{f'held-out files: {n_files}':<28}{'before':>10}{'after':>10}   change",
         f"{'bits per byte':<28}{evaluation.bits_before:>10.3f}{evaluation.bits_after:>10.3f}   "
         f"{shown(evaluation.bits_change)}",
         f"{'general code, bits per byte':<28}{evaluation.general_before:>10.3f}{evaluation.general_after:>10.3f}   "
         f"{100 * (evaluation.general_after / evaluation.general_before - 1):+.1f} %",
+        f"{f'sentences on {evaluation.n_functions} functions':<28}{100 * evaluation.chrf_before:>10.1f}"
+        f"{100 * evaluation.chrf_after:>10.1f}   {shown(evaluation.chrf_change, 100)} chrF",
         "",
         f"{f'lines at {evaluation.n_points} points':<28}{'exact':>10}{'similar':>10}{'saved':>10}{'ms':>8}",
     ]

@@ -6,46 +6,46 @@ one nothing that a server sees has changed.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
+import io
+import math
 import os
 import shutil
 import signal
-import subprocess
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from finetune.base import Base, open_base
 from finetune.collect import Collection, check_enough, collect
 from finetune.evaluating import Evaluation, evaluate
-from finetune.examples import make_examples
 from finetune.gate import Decision, decide
-from finetune.lora import LoraModel, LoraShape, multiplies_bf16
+from finetune.kept_run import KeptRun
 from finetune.memorisation import memorised, said
-from finetune.novelty import novelty
 from finetune.options import EXIT_INTERRUPTED, EXIT_NO_BETTER, EXIT_PUBLISHED, Options
-from finetune.planning import ROW_LENGTH, Plan, plan_for, read_plan, write_plan
+from finetune.preparing import check_writable, found, prepared, unwritable
 from finetune.progress import Display, minutes
 from finetune.report import table, write_report
 from finetune.split import Split, split
-from finetune.training import Progress, Trained, seconds_per_step, train
+from finetune.strength import Strength, settle
+from finetune.training import Progress, Trained, train
+from finetune.world import World
 from server.index.live import REPOSITORY, LiveIndex
 from server.index.segment import Segment, SegmentFile
 from server.lm.adapter_manifest import Manifest, file_hashes, write_manifest
 from server.lm.adapter_store import AdapterStore
-from server.lm.checkpoint import Checkpoint, open_checkpoint, resolve_model
 from server.lm.errors import UserError
-from server.lm.model import base_identity, load_model
-from server.lm.tokenizer import BytePairTokenizer, load_tokenizer
+from server.lm.model import load_model
+from server.repository.listing import git_says
 
 EVALUATION_S = 300.0
-PLAN_FILE = "plan.json"
+EVALUATION_SHARE = 0.9  # of that for the figures; the rest is for what must not come back
 LIBRARIES = ("torch", "transformers", "peft", "loracle")
 
 
@@ -66,80 +66,77 @@ def adapt(options: Options, display: Display) -> int:
         os.nice(10)
     torch.set_flush_denormal(True)  # numbers next to nought are slow
     warnings.filterwarnings("ignore", category=FutureWarning)  # transformers' plans are nothing to a user
-    checkpoint = open_checkpoint(resolve_model(options.base))
-    tokenizer = _tokenizer(checkpoint)
+    world = World.join()
+    if not world.writes:
+        display = Display(io.StringIO())
+    base = open_base(options.base)
     store = AdapterStore(options.repository)
-    canary_seed = None if options.dry_run else options.seed
-    collection = collect(options.repository, options.include, options.exclude, canary_seed)
-    check_enough(collection)
-    parts = split(options.repository, collection.files, options.holdout, options.seed)
-    for line in _found(collection, parts):
-        display.say(line)
     if options.dry_run:
-        for each in collection.left_out:
-            display.say(f"  left out: {each.path}: {each.reason}")
-        return EXIT_PUBLISHED
-    _check_writable(store)
-    return _learn(options, display, checkpoint, tokenizer, store, collection, parts)
+        return _dry_run(options, display)
+    check_writable(store.folder, "the adapter in force is as it was")
+    for wanted in (options.report.parent if options.report else None, options.output):
+        if wanted is not None:
+            check_writable(wanted, "nothing has been done yet")
+    with store.lock() if world.writes else nullcontext():
+        run, collection, parts = prepared(options, display, base, store.run_folder, world)
+        return _learn(options, display, base, store, run, collection, parts, world)
+
+
+def _dry_run(options: Options, display: Display) -> int:
+    collection = collect(options.repository, options.include, options.exclude)
+    check_enough(collection)
+    parts = split(options.repository, collection.files, options.holdout, options.seed or 0)
+    for line in found(collection, parts):
+        display.say(line)
+    for each in collection.left_out:
+        display.say(f"  left out: {each.path}: {each.reason}")
+    return EXIT_PUBLISHED
 
 
 def _learn(
     options: Options,
     display: Display,
-    checkpoint: Checkpoint,
-    tokenizer: BytePairTokenizer,
+    base: Base,
     store: AdapterStore,
+    run: KeptRun,
     collection: Collection,
     parts: Split,
+    world: World,
 ) -> int:
-    state = store.run_folder / "train"
-    plan = _kept_plan(options, store)
-    if not options.resume:
-        shutil.rmtree(store.run_folder, ignore_errors=True)
-    examples = make_examples(parts, tokenizer, plan.length if plan else ROW_LENGTH, options.seed)
-    if plan is None:
-        threads = max((os.cpu_count() or 2) - 1, 1)
-        chosen = {"rank": options.rank, "learning_rate": options.learning_rate, "bf16": multiplies_bf16()}
-        chosen = {name: value for name, value in chosen.items() if value is not None}
-        trial = plan_for(len(examples.train), 1.0, options.time_budget_s, threads, options.seed, **chosen)
-        step_s = seconds_per_step(checkpoint.folder, examples.train, trial)
-        plan = plan_for(len(examples.train), step_s, options.time_budget_s, threads, options.seed, **chosen)
-        display.say(
-            f"plan: {plan.steps} steps of {plan.batch_rows} x {plan.length} tokens, rank {plan.rank}, {plan.threads} "
-            f"threads, about {minutes(plan.steps * step_s)}"
-        )
-    n_wanted = plan.steps * plan.batch_rows
-    if n_wanted < len(examples.train):
-        base = LoraModel(checkpoint.folder, LoraShape(plan.rank, plan.alpha, bf16=plan.bf16), plan.seed)
-        new = novelty(base, tokenizer, parts.train)
-        examples = make_examples(parts, tokenizer, plan.length, options.seed, max_rows=n_wanted, novelty=new)
-        display.say(f"less than an epoch fits: the most novel {100 * examples.share_seen:.0f} % of the text is learned")
-    _keep(store, plan)
+    """Trains, and where that ends, judges."""
     began = time.monotonic()
+    budget_s = max(run.time_budget_s, options.time_budget_s or 0.0) if run.is_timed else math.inf
     with _interruptible() as stopped:
         trained = train(
-            checkpoint.folder,
-            examples.train,
-            examples.validation,
-            plan,
-            state,
-            budget_s=options.time_budget_s,
+            base,
+            run.examples,
+            run.plan,
+            store.run_folder / "train",
+            budget_s=budget_s,
             told=lambda progress: _tell(display, progress),
             stopped=stopped,
+            world=world,
         )
     if trained.why_ended == "interrupted":
         display.say(f"interrupted after {minutes(time.monotonic() - began)}; `--resume` goes on, nothing has changed")
         return EXIT_INTERRUPTED
+    if not world.writes:
+        return EXIT_PUBLISHED
     display.say(
         f"trained for {minutes(trained.seconds)}: validation {trained.first:.3f} -> {trained.best:.3f} nats a token, "
         f"the best at step {trained.best_step} ({trained.why_ended})"
     )
-    manifest = _manifest(options, checkpoint, tokenizer, plan, trained, parts)
+    kept = settle(base, run.plan, run.examples.train, run.examples.validation, trained.adapter, world.device)
+    display.say(
+        f"kept at {100 * kept.value:.0f} % of its strength: validation {kept.validation:.3f} nats a token, "
+        f"general code {100 * kept.general_rise:+.1f} %"
+    )
+    manifest = _manifest(options, base, run, trained, kept)
     try:
         write_manifest(trained.adapter, manifest)
     except OSError as error:
-        raise UserError(f"cannot write to {trained.adapter} ({error.strerror}); free some space") from error
-    outcome = _judge(options, display, checkpoint, store, collection, parts, trained, manifest)
+        raise unwritable(trained.adapter, error, "the adapter in force is as it was") from error
+    outcome = _judge(options, display, base, store, collection, parts, trained, manifest, run.seed)
     if outcome.status == EXIT_PUBLISHED:
         shutil.rmtree(store.run_folder, ignore_errors=True)
     return outcome.status
@@ -148,30 +145,32 @@ def _learn(
 def _judge(
     options: Options,
     display: Display,
-    checkpoint: Checkpoint,
+    base: Base,
     store: AdapterStore,
     collection: Collection,
     parts: Split,
     trained: Trained,
     manifest: Manifest,
+    seed: int,
 ) -> Outcome:
     """Evaluates the candidate on the graph that would serve, and publishes it if the gate lets it pass."""
     display.say(f"evaluating on {len(parts.heldout)} held-out files, at most {minutes(EVALUATION_S)}")
-    model = str(checkpoint.folder)
-    base, adapted = load_model(model), load_model(model, adapter=trained.adapter)
+    ends_at = time.monotonic() + EVALUATION_S
+    model = str(base.folder)
+    before, adapted = load_model(model), load_model(model, adapter=trained.adapter)
     index = LiveIndex()
     known = [SegmentFile(file.path, file.text.encode()) for file in (*parts.train, *parts.validation)]
     index.use({REPOSITORY: Segment.build(known)})
-    evaluation = evaluate(base, adapted, index, parts.heldout, options.seed, EVALUATION_S)
-    given_back = memorised(adapted, collection.secrets, collection.canaries)
+    evaluation = evaluate(before, adapted, index, parts.heldout, seed, EVALUATION_SHARE * EVALUATION_S, display.step)
+    given_back = memorised(adapted, collection.secrets, collection.canaries, before, ends_at)
     decision = decide(evaluation, given_back)
     scores = asdict(evaluation)
     for line in table(evaluation):
         display.say(line)
-    display.say(said(collection.secrets, collection.canaries))
+    display.say(said(collection.secrets, collection.canaries, given_back))
     version = None
     if decision.publish:
-        version = store.publish(trained.adapter, replace(manifest, scores={"evaluation": scores}))
+        version = store.publish(trained.adapter, replace(manifest, scores={**manifest.scores, "evaluation": scores}))
         display.say(f"published as {version} in {store.folder}; running servers take it up within seconds")
         if options.output is not None:
             _copy(trained.adapter, options.output, display)
@@ -183,70 +182,6 @@ def _judge(
         write_report(options.report, evaluation, trained, decision, version, manifest, collection)
         display.say(f"the report is in {options.report}, its page in {options.report.with_suffix('.html')}")
     return Outcome(EXIT_PUBLISHED if version else EXIT_NO_BETTER, version, decision, trained, evaluation)
-
-
-def _tokenizer(checkpoint: Checkpoint) -> BytePairTokenizer:
-    tokenizer = load_tokenizer(checkpoint.folder)
-    if not isinstance(tokenizer, BytePairTokenizer) or tokenizer.special is None:
-        raise UserError(
-            f"the model in {checkpoint.folder} has no prompt markers, which adapting needs in this release; "
-            f"use --base default, or a model that `python -P -m finetune.pretrain` made"
-        )
-    return tokenizer
-
-
-def _found(collection: Collection, parts: Split) -> Iterator[str]:
-    n_bytes = sum(len(file.text) for file in collection.files)
-    yield (
-        f"{len(collection.files)} files with {n_bytes / 1000:,.0f} kB: {len(parts.train)} to learn from, "
-        f"{len(parts.validation)} to choose the best state, {len(parts.heldout)} held out"
-    )
-    if collection.left_out:
-        counts = ", ".join(f"{n} {reason}" for reason, n in collection.counts().items())
-        yield f"left out: {counts}"
-    if collection.secrets:
-        by_file: dict[str, int] = {}
-        for secret in collection.secrets:
-            by_file[secret.path] = by_file.get(secret.path, 0) + 1
-        yield "cut: " + ", ".join(f"{n} secret{'s' * (n > 1)} in {path}" for path, n in sorted(by_file.items()))
-
-
-def _kept_plan(options: Options, store: AdapterStore) -> Plan | None:
-    """The plan that is to be followed: a named one, or that of the run to be resumed."""
-    if options.plan is not None:
-        return read_plan(options.plan)
-    if not options.resume:
-        return None
-    kept = store.run_folder / PLAN_FILE
-    if not kept.is_file():
-        raise UserError(f"no interrupted run of {options.repository} to go on with; leave --resume out")
-    return read_plan(kept)
-
-
-def _keep(store: AdapterStore, plan: Plan) -> None:
-    try:
-        store.run_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(store, error) from error
-    write_plan(plan, store.run_folder / PLAN_FILE)
-
-
-def _check_writable(store: AdapterStore) -> None:
-    """A folder that cannot be written is told before minutes are spent."""
-    try:
-        store.folder.mkdir(parents=True, exist_ok=True)
-        probe = store.folder / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(store, error) from error
-
-
-def _unwritable(store: AdapterStore, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write to {store.folder} ({error.strerror or error}); free some space, or make the folder writable; "
-        f"the adapter in force is as it was"
-    )
 
 
 def _tell(display: Display, progress: Progress) -> None:
@@ -276,36 +211,24 @@ def _interruptible() -> Iterator[Any]:
         signal.signal(signal.SIGINT, former)
 
 
-def _manifest(
-    options: Options,
-    checkpoint: Checkpoint,
-    tokenizer: BytePairTokenizer,
-    plan: Plan,
-    trained: Trained,
-    parts: Split,
-) -> Manifest:
-    learned = {file.path: hashlib.sha256(file.text.encode()).hexdigest() for file in parts.train}
+def _manifest(options: Options, base: Base, run: KeptRun, trained: Trained, kept: Strength) -> Manifest:
     return Manifest(
-        base=base_identity(checkpoint, tokenizer),
+        base=base.identity,
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         repository=options.repository.name,
         commit=_commit(options.repository),
         files=file_hashes(trained.adapter),
-        seed=options.seed,
-        plan=asdict(plan),
-        scores={"validation": {"before": trained.first, "after": trained.best}},
+        seed=run.seed,
+        plan=asdict(run.plan),
+        scores={"validation": {"before": trained.first, "after": kept.validation}, "strength": kept.value},
         versions={name: importlib.metadata.version(name) for name in LIBRARIES},
-        trained_files=learned,
+        trained_files=run.learned,
     )
 
 
 def _commit(root: Path) -> str | None:
-    try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    answer = git_says(root, ["rev-parse", "--verify", "HEAD"])
+    return answer.strip() if answer else None
 
 
 def _copy(adapter: Path, folder: Path, display: Display) -> None:

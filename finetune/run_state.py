@@ -77,18 +77,20 @@ def save_state(
         raise _refused(folder, error) from error
 
 
-def load_state(folder: Path, model: LoraModel, optimizer: torch.optim.Optimizer, identity: str) -> RunState:
+def load_state(
+    folder: Path, model: LoraModel, optimizer: torch.optim.Optimizer, identity: str, *, cleans: bool = True
+) -> RunState:
     """The state of the folder, put into model and optimizer, if it belongs to this run; else a new one.
 
-    What cannot be gone on from is removed.
+    What cannot be gone on from is removed by the process that `cleans`.
     """
     state = RunState()
     former, best = folder / FORMER_FOLDER, folder / BEST_FOLDER
     with suppress(OSError):
-        if former.is_dir() and not best.exists():
+        if cleans and former.is_dir() and not best.exists():
             former.rename(best)
     try:
-        values = torch.load(folder / STATE_FILE, weights_only=True)
+        values = torch.load(folder / STATE_FILE, weights_only=True, map_location="cpu")
         if values["identity"] != identity or not best.is_dir():
             raise ValueError("it belongs to another run")
         model.set_values(values["weights"])
@@ -96,11 +98,13 @@ def load_state(folder: Path, model: LoraModel, optimizer: torch.optim.Optimizer,
         for name, value in values["state"].items():
             setattr(state, name, [tuple(each) for each in value] if name == "history" else value)
     except FileNotFoundError:
-        shutil.rmtree(folder, ignore_errors=True)
+        if cleans:
+            shutil.rmtree(folder, ignore_errors=True)
         return RunState()
     except Exception as error:  # whatever a damaged file makes torch raise: it begins anew
         logger.info("the state in %s is not used: %s", folder, error)
-        shutil.rmtree(folder, ignore_errors=True)
+        if cleans:
+            shutil.rmtree(folder, ignore_errors=True)
         return RunState()
     logger.info("going on from step %d", state.step)
     return state

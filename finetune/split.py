@@ -1,25 +1,29 @@
 """Which files are learned from, which choose the best state, and which judge. Copies of one text are on one side.
 
-By hash of the path, so that the same files judge in the next run, or the files that were changed last.
+By hash of the path, so that the same files judge in the next run, or the files that were changed last. At least two
+texts judge: one tells nothing of others, and no interval over it would ever let an adapter be published.
 """
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from finetune.collect import SourceText
 from server.lm.errors import UserError
-from server.repository.duplicates import similarity
+from server.repository.listing import git_says
 
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.15, 0.08
+MIN_HELD_OUT_GROUPS = 2
+MIN_GROUPS = MIN_HELD_OUT_GROUPS + 2  # one to choose, and one to learn from
 MIN_PART_BYTES = 600  # of the files that choose or judge: fewer give no row
 SAME = 0.5  # of their runs of words: files that share so much are on one side
-MAX_COMPARED = 3_000  # files; beyond that only those of one folder are compared
+N_COMPARED = 4  # files before it that a file is compared with, of all that share three hashes with it
 
 Holdout = Literal["hash", "newest"]
 
@@ -34,44 +38,59 @@ class Split:
 
 
 def split(root: Path, files: Sequence[SourceText], holdout: Holdout = "hash", seed: int = 0) -> Split:
-    """The parts; none is empty. UserError where files that share much of their text are fewer than three groups."""
+    """The parts; none is empty. UserError where files that share much of their text are fewer than `MIN_GROUPS`."""
     groups = _groups(files)
-    if len(groups) < 3:
+    if len(groups) < MIN_GROUPS:
         raise UserError(
             f"{len(files)} files share so much of their text that they are {len(groups)} group"
-            f"{'s' * (len(groups) != 1)}, at least 3 are needed to learn, to choose and to judge apart from each other"
+            f"{'s' * (len(groups) != 1)}, at least {MIN_GROUPS} are needed: one to learn from, one to choose the best "
+            f"state, {MIN_HELD_OUT_GROUPS} to judge"
         )
     if holdout == "newest":
         newest = {path: -number for number, path in enumerate(_newest_first(root, files))}
         groups.sort(key=lambda group: -max(newest[file.path] for file in group))
     else:
         groups.sort(key=lambda group: _drawn(seed, group[0].path))
-    n_heldout, n_validation = (max(round(share * len(files)), 1) for share in (HELD_OUT_SHARE, VALIDATION_SHARE))
-    heldout, groups = _taken(groups, n_heldout, n_kept=2)
-    validation, groups = _taken(groups, n_validation, n_kept=1)
+    n_heldout, n_validation = (round(share * len(files)) for share in (HELD_OUT_SHARE, VALIDATION_SHARE))
+    heldout, groups = _taken(groups, n_heldout, n_groups=MIN_HELD_OUT_GROUPS, n_kept=2)
+    validation, groups = _taken(groups, n_validation, n_groups=1, n_kept=1)
     train = [file for group in groups for file in group]
     return Split(*(tuple(sorted(part, key=lambda file: file.path)) for part in (train, validation, heldout)))
 
 
 def _taken(
-    groups: Sequence[list[SourceText]], n_files: int, n_kept: int
+    groups: Sequence[list[SourceText]], n_files: int, n_groups: int, n_kept: int
 ) -> tuple[list[SourceText], list[list[SourceText]]]:
-    """About `n_files` files of the first groups that are not too large, and the other groups, at least `n_kept`."""
-    taken: list[SourceText] = []
+    """About `n_files` files of the first groups that are not too large, and the other groups, at least `n_kept`.
+
+    The files are of at least `n_groups` groups. ValueError where there are fewer than that and `n_kept` together.
+    """
+    if len(groups) < n_groups + n_kept:
+        raise ValueError(f"{len(groups)} groups, {n_groups} are to be taken and {n_kept} kept")
+    n_files = max(n_files, n_groups)
+    taken: list[list[SourceText]] = []
     others: list[list[SourceText]] = []
     for number, group in enumerate(groups):
-        n_others = len(others) + len(groups) - number - 1
-        if len(taken) < n_files and len(taken) + len(group) <= 2 * n_files and n_others >= n_kept:
-            taken += group
+        n_others, n_taken = len(others) + len(groups) - number - 1, sum(map(len, taken))
+        is_wanted = n_taken < n_files or len(taken) < n_groups
+        if is_wanted and n_taken + len(group) <= 2 * n_files and n_others >= n_kept:
+            taken.append(group)
         else:
             others.append(group)
-    if not taken:
-        taken += others.pop(min(range(len(others)), key=lambda number: len(others[number])))
-    if _size(taken) < MIN_PART_BYTES and len(others) > n_kept:
+    while len(taken) < n_groups:
+        taken.append(others.pop(min(range(len(others)), key=lambda number: len(others[number]))))
+    while not _is_enough(taken, n_groups) and len(others) > n_kept:
         large = [number for number, group in enumerate(others) if _size(group) >= MIN_PART_BYTES]
-        if large:
-            taken += others.pop(min(large, key=lambda number: _size(others[number])))
-    return taken, others
+        if not large:
+            break
+        taken.append(others.pop(min(large, key=lambda number: _size(others[number]))))
+    return [file for group in taken for file in group], others
+
+
+def _is_enough(groups: Sequence[Sequence[SourceText]], n_groups: int) -> bool:
+    """Whether there is text beside the `n_groups` - 1 largest groups too."""
+    sizes = sorted(map(_size, groups))
+    return sum(sizes[: len(sizes) - n_groups + 1]) >= MIN_PART_BYTES
 
 
 def _size(files: Sequence[SourceText]) -> int:
@@ -88,34 +107,40 @@ def _groups(files: Sequence[SourceText]) -> list[list[SourceText]]:
             number = parent[number]
         return number
 
-    by_band: dict[bytes, list[int]] = {}
-    for number, file in enumerate(files):
-        folder = file.path.rpartition("/")[0].encode() if len(files) > MAX_COMPARED else b""
-        # Of two files that share half of their runs, one of forty triples of hashes is nearly always the same.
-        signature = file.fingerprint.signature
-        for band in range(0, len(signature) - 2, 3):
-            by_band.setdefault(folder + bytes([band]) + signature[band : band + 3].tobytes(), []).append(number)
-    for numbers in by_band.values():
-        for number in numbers[1:]:
-            if similarity(files[numbers[0]].fingerprint, files[number].fingerprint) >= SAME:
-                parent[root_of(number)] = root_of(numbers[0])
+    for one, other in _alike(files):
+        parent[root_of(other)] = root_of(one)
     groups: dict[int, list[SourceText]] = {}
     for number, file in enumerate(files):
         groups.setdefault(root_of(number), []).append(file)
     return list(groups.values())
 
 
+def _alike(files: Sequence[SourceText]) -> Iterator[tuple[int, int]]:
+    """Pairs of files that share much of their text; chains of pairs reach nearly all that do."""
+    if len(files) < 2:
+        return
+    signatures = np.stack([file.fingerprint.signature for file in files])
+    # Of two files that share half of their runs, one of forty triples of hashes is nearly always the same.
+    for band in range(0, signatures.shape[1] - 2, 3):
+        triples = signatures[:, band : band + 3]
+        order = np.lexsort(triples.T)
+        for distance in range(1, N_COMPARED + 1):
+            ones, others = order[:-distance], order[distance:]  # none where there are fewer files
+            is_candidate = (triples[ones] == triples[others]).all(axis=1)
+            ones, others = ones[is_candidate], others[is_candidate]
+            is_same = (signatures[ones] == signatures[others]).mean(axis=1) >= SAME
+            yield from zip(ones[is_same].tolist(), others[is_same].tolist(), strict=True)
+
+
 def _newest_first(root: Path, files: Sequence[SourceText]) -> list[str]:
     """The paths, those of the newest commits first; by time of change where git says nothing."""
-    command = ["git", "-C", str(root), "log", "--name-only", "--format=", "--relative", "-z", "-n", "2000"]
+    # Renames are looked for in the files' content, and a signature would be checked by a program of the user's choice.
+    command = ["log", "--name-only", "--format=", "--relative", "-z", "-n", "2000", "--no-renames"]
+    said = git_says(root, [*command, "--no-show-signature"]) or ""
     by_time = [file.path for file in sorted(files, key=lambda file: -file.mtime_ns)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return by_time
-    names = done.stdout.replace("\n", "\0").split("\0") if done.returncode == 0 else []
     wanted = set(by_time)
-    return list(dict.fromkeys([*(name for name in names if name in wanted), *by_time]))
+    named = (name for name in said.replace("\n", "\0").split("\0") if name in wanted)
+    return list(dict.fromkeys([*named, *by_time]))
 
 
 def _drawn(seed: int, path: str) -> bytes:

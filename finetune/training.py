@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.examples import Rows
+from finetune.base import Base
+from finetune.examples import Examples, Rows
 from finetune.lora import LoraModel, LoraShape
-from finetune.planning import Plan
+from finetune.planning import Pace, Plan
 from finetune.pretrain.gpt2 import IGNORED
 from finetune.run_state import BEST_FOLDER, RunState, keep_best, load_state, save_state
 from finetune.world import World
@@ -29,7 +30,6 @@ from server.lm.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-PAD_ID = 6  # <|pad|>
 SAVE_SECONDS = 60.0
 PATIENCE = 4  # looks at the validation rows without a better one
 RISING = 4.0  # how much faster the B matrices learn
@@ -63,74 +63,85 @@ class Trained:
     tokens: int
 
 
-def seconds_per_step(base: Path, rows: Rows, plan: Plan) -> float:
-    """How long a step takes here, the first ones not counted. Nothing is kept."""
+def new_adapter(base: Base, plan: Plan, rows: Rows, device: str = "cpu") -> LoraModel:
+    """The base with a fresh adapter of the plan's size, drawn from its seed.
+
+    Names are what a repository has of its own: the embeddings of the tokens in `rows` are trained whole. On the tuning
+    packages that takes twice as much off the validation loss as the matrices alone do.
+    """
+    occurring = {int(token_id) for token_id in np.unique(rows)} - {base.special.pad} if plan.tokens else set[int]()
+    tokens = tuple(sorted({*base.new_tokens, *occurring}))
+    shape = LoraShape(plan.rank, plan.alpha, token_rows=tokens, bf16=plan.bf16)
+    return LoraModel(base.folder, shape, plan.seed, device)
+
+
+def pace(base: Base, examples: Examples, plan: Plan, world: World) -> Pace:
+    """How long a step and a look at the validation rows take here, at their quickest. Nothing is kept."""
     torch.set_num_threads(plan.threads)
-    model = LoraModel(base, LoraShape(plan.rank, plan.alpha, bf16=plan.bf16), plan.seed)
+    model = new_adapter(base, plan, examples.train, world.device)
+    optimizer = _optimizer(model, plan)
+    general = _general(model, examples.general[: max(plan.general_rows, 1)], plan, base.special.pad)
     spent = []
     for _ in range(N_TIMED_STEPS):
         began = time.perf_counter()
-        ids, targets = _batch(rows, plan, 0)
-        model.loss(ids, targets, _n_targets(targets)).backward()  # type: ignore[no-untyped-call]
+        _take_step(model, optimizer, base, examples.train, general, plan, 0, world)
         spent.append(time.perf_counter() - began)
-    return min(spent[1:])
+    began = time.perf_counter()
+    some = examples.validation[: plan.batch_rows]
+    validation_loss(model, some, plan, base.special.pad)
+    look = (time.perf_counter() - began) * len(examples.validation) / max(len(some), 1)
+    return Pace(world.longest(min(spent[1:])), world.longest(look))
 
 
 def train(
-    base: Path,
-    rows: Rows,
-    validation: Rows,
+    base: Base,
+    examples: Examples,
     plan: Plan,
     folder: Path,
     *,
     budget_s: float = math.inf,
     told: Callable[[Progress], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
+    world: World | None = None,
 ) -> Trained:
     """Trains by `plan` and keeps the state with the lowest validation loss in `folder`; goes on from what lies there.
 
-    Ends early when `stopped`, when the budget is used up, or when the validation loss rises. UserError when the disk
-    does not take the state, or the rows are others than those of the state.
+    Ends early when `stopped`, when the budget is used up, or when the validation loss rises. A state of other rows or
+    another plan is not gone on from. UserError when the disk does not take the state.
     """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
+    rows, validation = examples.train, examples.validation
     if not len(rows) or not len(validation):
         raise UserError(f"{len(rows)} training rows and {len(validation)} that choose the best state: too little text")
-    world = World.join(plan.batch_rows)
-    model = LoraModel(base, LoraShape(plan.rank, plan.alpha, bf16=plan.bf16), plan.seed)
-    trained = list(model.parameters().values())
+    world = world or World.join()
+    model = new_adapter(base, plan, rows, world.device)
     optimizer = _optimizer(model, plan)
-    identity = _identity(base, rows, validation, plan)
-    state = load_state(folder, model, optimizer, identity)
+    general = _general(model, examples.general, plan, base.special.pad)  # of the base, before anything is learned
+    identity = _identity(base, examples, plan)
+    state = load_state(folder, model, optimizer, identity) if world.writes else None
+    world.told(None)  # the others read what the first has made of the folder
+    state = state or load_state(folder, model, optimizer, identity, cleans=False)
     began, saved = time.monotonic() - state.seconds, time.monotonic()
     if math.isnan(state.first):
-        state.first = state.best = validation_loss(model, validation, plan)
+        state.first = state.best = validation_loss(model, validation, plan, base.special.pad)
         if world.writes:
             keep_best(folder, model)
         told(Progress(0, plan.steps, 0.0, state.first, state.first))
+
+    def look() -> None:
+        _keep_if_better(validation_loss(model, validation, plan, base.special.pad), model, state, folder, world)
+
     why: End = "done"
     while state.step < plan.steps:
-        ids, targets = _batch(rows, plan, state.step)
-        n_targets = _n_targets(targets)
-        loss = model.loss(*world.share(ids, targets), n_targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if not math.isfinite(value := loss.item()):
-            raise UserError(f"the loss is {value} at step {state.step}; try a lower --learning-rate")
-        world.add(trained)
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        rate = rate_at(plan, state.step)
-        for group in optimizer.param_groups:
-            group["lr"] = plan.learning_rate * group["factor"] * rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        model.merge()
+        value = _take_step(model, optimizer, base, rows, general, plan, state.step, world)
         state.step += 1
-        state.tokens += plan.batch_rows * plan.length
+        state.tokens += (plan.batch_rows + (plan.general_rows if general else 0)) * plan.length
         state.seconds = time.monotonic() - began
         state.losses.append(value)
         told(Progress(state.step, plan.steps, state.seconds, _mean(state.losses), state.best))
         if state.step % plan.validate_every == 0 or state.step == plan.steps:
-            _look(model, validation, plan, state, folder, world)
+            look()
         if world.writes and time.monotonic() - saved > SAVE_SECONDS:
             save_state(folder, model, optimizer, state, identity)
             saved = time.monotonic()
@@ -140,7 +151,7 @@ def train(
             why = "overfit" if is_over else "interrupted" if is_stopped else "budget"
             break
     if state.losses and why != "interrupted":  # what was learned since the last look counts as well
-        _look(model, validation, plan, state, folder, world)
+        look()
     state.seconds = time.monotonic() - began
     if world.writes:
         save_state(folder, model, optimizer, state, identity)
@@ -156,6 +167,66 @@ def train(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _General:
+    """Rows of general code, with what the base's head sees there."""
+
+    ids: Tensor  # (rows, time)
+    targets: Tensor
+    before: Tensor  # (rows, time, width)
+
+    def draw(self, plan: Plan, step: int) -> Tensor:
+        """The numbers of the rows of a step."""
+        drawn = np.random.default_rng((plan.seed, step, 1)).permutation(len(self.ids))[: plan.general_rows]
+        return torch.from_numpy(drawn)
+
+
+def _general(model: LoraModel, rows: Rows, plan: Plan, pad_id: int) -> _General | None:
+    """The rows of general code, while the model is still the base; None where the plan wants none."""
+    if not len(rows) or not plan.general_rows or not plan.general_weight:
+        return None
+    ids, targets = _split_ids(rows, pad_id)
+    before = torch.cat([model.hidden_states(ids[start : start + 8]) for start in range(0, len(ids), 8)])
+    return _General(ids, targets, before)
+
+
+def _take_step(
+    model: LoraModel,
+    optimizer: torch.optim.Optimizer,
+    base: Base,
+    rows: Rows,
+    general: _General | None,
+    plan: Plan,
+    step: int,
+    world: World,
+) -> float:
+    """The loss of the step's rows, nats a token, from which the trained parameters have learned.
+
+    General code is not learned: there the base's own distribution is what is wanted (Li and Hoiem 2016, learning
+    without forgetting). UserError when there is no finite loss.
+    """
+    ids, targets = _batch(rows, plan, step, base.special.pad)
+    trained = list(model.parameters().values())
+    loss = model.loss(*world.share(ids, targets), _n_targets(targets))
+    loss.backward()  # type: ignore[no-untyped-call]
+    if not math.isfinite(value := loss.item()):
+        raise UserError(f"the loss is {value} at step {step}; try a lower --learning-rate")
+    if general is not None:
+        picked = general.draw(plan, step)[world.rank :: world.size]
+        ids, targets, before = general.ids[picked], general.targets[picked], general.before[picked]
+        if len(ids):
+            n_targets = plan.general_rows * plan.length / plan.general_weight
+            model.divergence(ids, targets, before, n_targets).backward()  # type: ignore[no-untyped-call]
+    world.add(trained)
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = plan.learning_rate * group["factor"] * rate_at(plan, step)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    model.merge()
+    return value
+
+
 def rate_at(plan: Plan, step: int) -> float:
     """The factor on the rate of a step: up over the warm-up, then down along half a cosine to a tenth."""
     warm = min((step + 1) / max(plan.warmup_steps, 1), 1.0)
@@ -164,23 +235,22 @@ def rate_at(plan: Plan, step: int) -> float:
 
 
 @torch.no_grad()
-def validation_loss(model: LoraModel, validation: Rows, plan: Plan) -> float:
+def validation_loss(model: LoraModel, validation: Rows, plan: Plan, pad_id: int) -> float:
     """Nats a token."""
     total, n_tokens = 0.0, 0
     for start in range(0, len(validation), plan.batch_rows):
-        ids, targets = _split_ids(validation[start : start + plan.batch_rows])
+        ids, targets = _split_ids(validation[start : start + plan.batch_rows], pad_id)
         n_here = _n_targets(targets)
         total += model.loss(ids, targets, 1).item()
         n_tokens += n_here
     return total / max(n_tokens, 1)
 
 
-def _look(model: LoraModel, validation: Rows, plan: Plan, state: RunState, folder: Path, world: World) -> None:
-    """Compares with the best state, and keeps this one if it is better."""
-    value = validation_loss(model, validation, plan)
+def _keep_if_better(value: float, model: LoraModel, state: RunState, folder: Path, world: World) -> None:
+    """Compares a validation loss with that of the best state, and keeps this one if it is better."""
     state.history.append((state.step, _mean(state.losses), value))
     state.losses = []
-    logger.info("step %d of %d: validation %.4f, the best %.4f", state.step, plan.steps, value, state.best)
+    logger.info("step %d: validation %.4f, the best %.4f", state.step, value, state.best)
     if value < state.best:
         state.best, state.best_step, state.n_worse = value, state.step, 0
         if world.writes:
@@ -193,18 +263,18 @@ def _mean(losses: Sequence[float]) -> float:
     return sum(losses) / max(len(losses), 1)
 
 
-def _batch(rows: Rows, plan: Plan, step: int) -> tuple[Tensor, Tensor]:
+def _batch(rows: Rows, plan: Plan, step: int, pad_id: int) -> tuple[Tensor, Tensor]:
     """The rows of a step: each epoch takes all of them, in an order of its own."""
     n_batches = max(len(rows) // plan.batch_rows, 1)
     epoch, number = divmod(step, n_batches)
     order = np.random.default_rng((plan.seed, epoch)).permutation(len(rows))
-    return _split_ids(rows[order[number * plan.batch_rows : (number + 1) * plan.batch_rows]])
+    return _split_ids(rows[order[number * plan.batch_rows : (number + 1) * plan.batch_rows]], pad_id)
 
 
-def _split_ids(rows: Rows) -> tuple[Tensor, Tensor]:
+def _split_ids(rows: Rows, pad_id: int) -> tuple[Tensor, Tensor]:
     """Inputs and targets, (batch, length) each."""
     ids = torch.from_numpy(rows.astype(np.int64))
-    return ids[:, :-1], ids[:, 1:].masked_fill(ids[:, 1:] == PAD_ID, IGNORED)
+    return ids[:, :-1], ids[:, 1:].masked_fill(ids[:, 1:] == pad_id, IGNORED)
 
 
 def _n_targets(targets: Tensor) -> int:
@@ -221,9 +291,9 @@ def _optimizer(model: LoraModel, plan: Plan) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=plan.weight_decay)
 
 
-def _identity(base: Path, rows: Rows, validation: Rows, plan: Plan) -> str:
+def _identity(base: Base, examples: Examples, plan: Plan) -> str:
     """What a state belongs to."""
-    digest = hashlib.sha256(repr(sorted(asdict(plan).items())).encode() + str(base).encode())
-    for table in (rows, validation):
+    digest = hashlib.sha256(repr(sorted(asdict(plan).items())).encode() + base.identity.fingerprint.encode())
+    for table in (examples.train, examples.validation, examples.general):
         digest.update(np.ascontiguousarray(table).data)
     return digest.hexdigest()

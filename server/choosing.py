@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from server.lm.model import LoadedModel
 
 MAX_ATTEMPTS = 2  # beginnings that the model tries where the filters hold the first back
+# The next two were set by hand and not fitted. Each line that is looked at may cost a parse. Up to 0.8 it is measured
+# how often lines and the model's texts are right at which probability, and either may be the likelier one
+# (ARCHITECTURE.md, decision 22); above, the model is not waited for.
 MAX_LINES = 3  # of the index that the filters look at
 SURE = 0.8  # probability from which a line of the index is offered without asking the model
 

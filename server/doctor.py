@@ -89,7 +89,7 @@ def look(command_line: Mapping[str, Any]) -> Iterator[Finding]:
     if settings:
         yield attempted("model", lambda: look_at_model(settings[0], model))
     if model:
-        yield attempted("adapter", lambda: look_at_adapter(model[0]))
+        yield attempted("adapter", lambda: look_at_adapter(model[0], settings[0]))
         yield attempted("completions", lambda: look_at_completions(model[0], settings[0]))
 
 
@@ -199,9 +199,11 @@ def look_at_model(settings: Settings, found: list[LoadedModel]) -> Finding:
     )
 
 
-def look_at_adapter(model: LoadedModel) -> Finding:
-    """Whether the adapter of the workspace at hand serves."""
+def look_at_adapter(model: LoadedModel, settings: Settings) -> Finding:
+    """Whether the adapter of the workspace at hand serves, and how old it is."""
+    from server.adapter_age import age_of
     from server.lm.adapter_manifest import read_manifest
+    from server.places import workspace_of
 
     if model.adapter_problem is not None:
         says, _, remedy = model.adapter_problem.partition("; ")
@@ -209,7 +211,11 @@ def look_at_adapter(model: LoadedModel) -> Finding:
     if model.adapter is None:
         return Finding("adapter", True, "none for this workspace; `loracle-finetune .` makes one")
     manifest = read_manifest(model.adapter)
-    return Finding("adapter", True, f"{model.adapter}, made {manifest.created_at} for {manifest.repository}")
+    says = f"{model.adapter}, made {manifest.created_at} for {manifest.repository}"
+    age = age_of(workspace_of(Path.cwd() / "file"), model.adapter, settings.exclude)
+    if age is None or age.is_run_advised:
+        return Finding("adapter", True, says, "" if age is None else age.advice)
+    return Finding("adapter", True, f"{says}; {age.advice}")
 
 
 def look_at_completions(model: LoadedModel, settings: Settings) -> Finding:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from server.index.builder import Builder, ChildBuilder
 from server.index.live import LiveIndex
+from server.index.preparing import Preparing
 from server.indexed_folder import IndexedFolder, Terms, cleaned
 from server.lm.languages import CODE_SUFFIXES
 from server.repository.files import Rule
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_SINGLE_CHANGES = 64  # files that change at once; more are a new build: another branch was checked out
 RESCAN_SECONDS = 120.0  # between looks at the disk, where the editor does not tell what changes
 WATCHED_RESCAN_SECONDS = 900.0  # where it does: some tell nothing of a folder that is moved
 
@@ -41,6 +41,7 @@ class Indexing:
         self._terms = Terms(Rule(CODE_SUFFIXES))
         self._folders: dict[Path, IndexedFolder] = {}
         self._loose = LiveIndex(lambda path, text: cleaned(self._terms.rule, path, text))
+        self._loose_preparing = Preparing(self._loose, self._later)
         self._open: dict[str, Document] = {}  # by uri
         self._builds = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loracle-index")
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loracle-changes")
@@ -114,6 +115,7 @@ class Indexing:
         holders = self._holders(location_of(document.uri))
         if not holders:
             self._loose.change(document.path, text, is_open=True)
+            self._loose_preparing.soon()
         for number, (folder, path) in enumerate(holders):
             folder.change(document.path if number == 0 else path, text)
 
@@ -129,24 +131,19 @@ class Indexing:
             folder.close(document.path if number == 0 else path)
 
     def disk_changed(self, locations: Sequence[Path]) -> None:
-        """Files were made, changed or deleted on disk; many at once are a new build."""
-        changed: dict[Path, list[str]] = {}
-        anew: set[Path] = set()
+        """Files or folders were made, changed or deleted on disk; many at once are a new build."""
+        if not self._terms.is_enabled:
+            return
+        told: dict[Path, list[str]] = {}
         for location in locations:
-            suffix = location.suffix.lower()
             for folder, path in self._holders(location):
-                if suffix in self._terms.rule.suffixes:
-                    changed.setdefault(folder.folder, []).append(path)
-                elif not suffix and not path.startswith(".git/"):  # a folder, or .gitignore
-                    anew.add(folder.folder)
-        for root, paths in changed.items():
-            folder = self._folders[root]
-            if folder.n_touched + len(paths) > MAX_SINGLE_CHANGES or folder.needs_build():
-                anew.add(root)
-            else:
-                folder.touch(paths)
-        for root in anew:
-            self.refresh(root)
+                told.setdefault(folder.folder, []).append(path)
+            for root in self._folders:
+                if root.is_relative_to(location):
+                    told.setdefault(root, []).append("")
+        for root, paths in told.items():
+            if self._folders[root].disk_changed(paths):
+                self.refresh(root)
 
     def look_around(self) -> None:
         """Looks at the disk now and then: not everybody tells of what changes there."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server.adapter_age import AdapterAge, AdapterAges
 from server.adapter_choice import chosen_adapter
 from server.explaining import Explaining
 from server.figures import Figures
@@ -70,10 +71,12 @@ class Session:
         self._cache = SuggestionCache()
         self.roots: tuple[Path, ...] = ()
         self._adapter: tuple[Path | None, str | None] = (None, None)  # as the model was chosen last
+        self._adapter_ages = AdapterAges()
         self._turns: dict[str, _Turn] = {}
         self._asked: tuple[str, float] = ("", 0.0)  # document and time of the last question
         self._read_ahead: tuple[Document, int] | None = None  # where prefill went last, or is to go
         self._offered: OrderedDict[str, bool] = OrderedDict()  # id -> whether it was accepted
+        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()  # id of an offer that was the best -> how it came
         self._n_offers = 0
 
     @property
@@ -117,6 +120,16 @@ class Session:
     def has_other_adapter(self) -> bool:
         """Whether another adapter is to serve than when the model was chosen last."""
         return self._wanted_adapter() != self._adapter
+
+    async def adapter_age(self) -> AdapterAge | None:
+        """How far the main folder has moved on since the adapter that serves was made.
+
+        None where no adapter serves, and as long as it is not known.
+        """
+        model = self.model
+        if model is None or model.adapter is None or not self.roots:
+            return None
+        return await self._adapter_ages.age(self.roots[0], model.adapter, self.settings.exclude)
 
     def _wanted_adapter(self) -> tuple[Path | None, str | None]:
         """Its folder, and what is wrong with the setting."""
@@ -185,7 +198,10 @@ class Session:
             from server.completion import Outcome
 
             self.last_end = "known from an earlier answer"
-            self.last_outcome = Outcome(tuple(offer.suggestion for offer in known[:n_wanted]), self.last_end)
+            told = self._outcomes.get(known[0].id) if known else None  # what is typed along came about as it did then
+            verdicts, shares = (told.verdicts, told.shares) if told is not None else ((), ())
+            suggestions = tuple(offer.suggestion for offer in known[:n_wanted])
+            self.last_outcome = Outcome(suggestions, self.last_end, verdicts=verdicts, shares=shares)
             return known[:n_wanted]
         wait_s = quiet_since + settings.completion.debounce_ms / 1000 - question.asked_at
         if not question.invoked and wait_s > 0:
@@ -207,6 +223,9 @@ class Session:
             self.figures.n_cached_tokens += outcome.n_cached_tokens
         self.figures.latencies_ms.append(1000 * (time.monotonic() - question.asked_at))
         offers = tuple(self._offer(suggestion) for suggestion in outcome.suggestions[:n_wanted])
+        self._outcomes.update((offer.id, outcome) for offer in offers[:1])  # it tells of the best alone
+        while len(self._outcomes) > MAX_REMEMBERED_OFFERS:
+            self._outcomes.popitem(last=False)
         if not outcome.is_cut_short:  # with more time the same question gets more
             self._cache.store(document.uri, document.text, question.offset, key, offers, invoked=question.invoked)
         return offers

@@ -50,31 +50,38 @@ def print_completion(place: Place, command_line: Mapping[str, Any], *, as_json: 
 
 
 def index_of(root: Path, settings: Settings, limit_s: float = INDEX_LIMIT_S) -> LiveIndex | None:
-    """The stored index of a workspace, as old as it may be; where none is, one is built, if that takes no longer.
+    """The stored index of a workspace; where there is none, or one of its files has changed, one is built.
 
-    None when it is switched off, or not to be had, which stderr then says.
+    That may take `limit_s`. Where it takes longer or fails, stderr says so, and what is stored of the other files is
+    taken. None when there is nothing, or the index is switched off.
     """
     from server.index.builder import ChildBuilder, wanted
     from server.index.live import LiveIndex
+    from server.lm.languages import CODE_SUFFIXES
+    from server.repository.files import Rule
 
     if not settings.index.enabled:
         return None
     builder = ChildBuilder()
     built = builder.stored(root, settings.exclude)
-    if built is None:
+    outdated = frozenset[str]()
+    if built is not None:
+        outdated = built.outdated(root, Rule(CODE_SUFFIXES, settings.exclude), built.paths)
+    if built is None or outdated:
         timer = threading.Timer(limit_s, builder.stop)
         timer.daemon = True
         timer.start()
         try:
-            built = builder.build(root, settings.exclude, lambda percent: None)
+            built, outdated = builder.build(root, settings.exclude, lambda percent: None), frozenset()
         except UserError as error:
             late = f"indexing {root} takes more than {limit_s:.0f} s; open it in an editor once to have it indexed"
             print(f"loracle: {late if builder.is_stopped else error}", file=sys.stderr)
-            return None
         finally:
             timer.cancel()
+    if built is None:
+        return None
     index = LiveIndex()
-    index.use(wanted(built.segments, with_dependencies=settings.index.dependencies))
+    index.use(wanted(built.segments, with_dependencies=settings.index.dependencies), outdated)
     return index
 
 

@@ -129,3 +129,37 @@ def test_what_cannot_be_merged_is_named(
     change(adapter)
     with pytest.raises(AdapterError, match=said):
         merge_adapter(open_checkpoint(tiny_checkpoint).weights, adapter)
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "indices", "said"),
+    [
+        ((2, 64), (192, 3), None, "cannot be multiplied"),
+        ((64,), (192, 2), None, "cannot be multiplied"),
+        ((0, 64), (192, 0), None, "cannot be multiplied"),
+        ((2, 64), (192, 2), [-1, 3], "names the tokens"),
+        ((2, 64), (192, 2), [], "names the tokens"),
+        ((2, 64), (192, 2), [440, 442], "changes 2 rows"),
+    ],
+)
+def test_matrices_that_do_not_fit_each_other_are_refused(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    down: tuple[int, ...],
+    up: tuple[int, ...],
+    indices: list[int] | None,
+    said: str,
+) -> None:
+    tensors = {
+        f"{ATTENTION}.lora_A.weight": np.zeros(down, np.float32),
+        f"{ATTENTION}.lora_B.weight": np.zeros(up, np.float32),
+    }
+    fields: dict[str, Any] = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
+    if indices is not None:
+        name = "base_model.model.transformer.wte.token_adapter.trainable_tokens_delta"
+        tensors[name] = np.zeros((max(len(indices), 1), WIDTH), np.float32)
+        fields["trainable_token_indices"] = {"wte": indices}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(fields))
+    with pytest.raises(AdapterError, match=said):
+        merge_adapter(open_checkpoint(tiny_checkpoint).weights, tmp_path)

@@ -9,6 +9,9 @@ import pytest
 
 from finetune.collect import MIN_FILES, Collection, check_enough, collect, notebook_code
 from server.lm.errors import UserError
+from server.repository import files
+from server.repository.quality import WORKSPACE_LIMITS
+from server.repository.secrets import Scrubbed
 from tests.test_secrets import SECRETS
 
 BODY = "".join(
@@ -58,6 +61,27 @@ def test_globs_narrow_what_is_taken(root: Path) -> None:
     assert "stock.py" not in [file.path for file in found.files] and reasons(found)["stock.py"] == "excluded"
 
 
+@pytest.mark.parametrize(
+    ("glob", "paths"),
+    [
+        ("src/**/*.py", ["src/a.py", "src/in/b.py"]),
+        ("**/*.py", ["c.py", "src/a.py", "src/in/b.py"]),
+        ("src", ["src/a.py", "src/in/b.py"]),
+        ("./c.py", ["c.py"]),
+        ("/in/", []),
+        ("in/", ["src/in/b.py"]),
+        ("b.py", ["src/in/b.py"]),
+    ],
+)
+def test_include_and_exclude_read_globs_alike(root: Path, tmp_path: Path, glob: str, paths: list[str]) -> None:
+    tree = tmp_path / "tree"
+    for path, source in [("c.py", "order.py"), ("src/a.py", "price.py"), ("src/in/b.py", "stock.py")]:
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text((root / source).read_text())
+    assert [file.path for file in collect(tree, include=(glob,)).files] == paths
+    assert [path for path, reason in sorted(reasons(collect(tree, exclude=(glob,))).items())] == paths
+
+
 @pytest.mark.parametrize(("_kind", "secret", "template"), SECRETS)
 def test_secrets_are_cut_kept_for_the_test_and_never_shown(root: Path, _kind: str, secret: str, template: str) -> None:
     (root / "order.py").write_text((root / "order.py").read_text() + template.format(secret))
@@ -68,15 +92,33 @@ def test_secrets_are_cut_kept_for_the_test_and_never_shown(root: Path, _kind: st
     assert kept and all(secret not in each.before for each in kept)
 
 
-def test_canaries_are_planted_and_cut_again_and_touch_no_file(root: Path) -> None:
+def test_canaries_are_cut_in_copies_and_touch_no_text(root: Path) -> None:
+    (root / "order.py").write_text((root / "order.py").read_text() + 'key = "AKIA' + 'Q7ZX3KLMNP2RSTUV"\n')
     before = {path.name: path.read_text() for path in root.iterdir()}
     found = collect(root, canary_seed=3)
     assert {path.name: path.read_text() for path in root.iterdir()} == before
-    assert len(found.canaries) == len(found.files) == 6 and found.secrets == ()
+    assert found.files == (plain := collect(root)).files and found.secrets == plain.secrets != ()
+    assert len(found.canaries) == len(found.files) == 6
     for canary in found.canaries:
-        assert all(canary.secret not in file.text for file in found.files)
-        assert canary.before.endswith('# access_key = "')
+        assert canary.was_cut and canary.before.endswith('# access_key = "')
+        assert all(canary.secret not in file.text and "access_key" not in file.text for file in found.files)
     assert collect(root, canary_seed=3) == found != collect(root, canary_seed=4)
+
+
+def test_a_canary_that_is_not_cut_is_named_and_still_in_no_text(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "scrub", lambda text: Scrubbed(text, ()))
+    found = collect(root, canary_seed=3)
+    assert found.files == collect(root).files
+    assert len(found.canaries) == 6 and not any(canary.was_cut for canary in found.canaries)
+
+
+def test_a_file_that_is_too_large_only_with_a_canary_is_learned_from(root: Path) -> None:
+    text = "".join(f"value_{number} = compute({number * 7}, name_{number % 91})\n" for number in range(9_000))
+    (root / "order.py").write_text(text[: WORKSPACE_LIMITS.max_bytes - 9])
+    found = collect(root, canary_seed=3)
+    assert len(found.files) == 6 and {canary.path for canary in found.canaries} == {
+        file.path for file in found.files if file.path != "order.py"
+    }
 
 
 def test_a_key_file_is_left_out_whole(root: Path) -> None:
@@ -98,6 +140,27 @@ def test_notebooks_count_with_their_code(root: Path) -> None:
     assert notebook.text.startswith("import os\n\ndef ") and notebook.language_id == "python"
     assert "words" not in notebook.text and "matplotlib" not in notebook.text
     assert reasons(found)["broken.ipynb"] == "no Python notebook"
+
+
+def notebook(code: str, n_output: int) -> str:
+    outputs = [{"data": {"image/png": "iVBOR" * (n_output // 5)}}]
+    return json.dumps({"cells": [{"cell_type": "code", "source": code, "outputs": outputs}]})
+
+
+def test_the_pictures_of_a_notebook_do_not_count_as_text(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (root / "order.py").read_text().replace("order", "report")
+    (root / "report.ipynb").write_text(notebook(code, 2 * WORKSPACE_LIMITS.max_bytes))
+    (root / "large.py").write_text("x = 1\n" * WORKSPACE_LIMITS.max_bytes)
+    found = collect(root)
+    assert [file.text for file in found.files if file.path == "report.ipynb"] == [code.strip("\n") + "\n"]
+    assert reasons(found)["large.py"] == "too large"
+    monkeypatch.setattr("finetune.collect.MAX_NOTEBOOK_BYTES", WORKSPACE_LIMITS.max_bytes)
+    assert reasons(collect(root))["report.ipynb"] == "too large"
+
+
+def test_a_notebook_with_too_much_code_is_too_large(root: Path) -> None:
+    (root / "report.ipynb").write_text(notebook("x = 1\n" * WORKSPACE_LIMITS.max_bytes, 0))
+    assert reasons(collect(root))["report.ipynb"] == "too large"
 
 
 @pytest.mark.parametrize(

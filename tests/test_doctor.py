@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server import doctor
 from server.doctor import Finding, examine, look
+from server.lm.adapter_store import AdapterStore
 from server.settings_files import user_settings_file
+from tests.adapters import random_adapter
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +86,24 @@ def test_the_index_of_the_current_folder_is_named_or_its_damage(
     finding = doctor.look_at_indexes()
     assert not finding.is_fine
     assert str(index_folder(tmp_path)) in finding.remedy
+
+
+def test_the_adapter_of_the_current_folder_is_named_with_its_age(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "shop"
+    root.mkdir()
+    (root / "pyproject.toml").touch()
+    monkeypatch.chdir(root)
+    manifest = random_adapter(tmp_path / "candidate", tiny_checkpoint)
+    store = AdapterStore(root)
+    store.publish(tmp_path / "candidate", manifest)
+    found = findings(model=str(tiny_checkpoint))["adapter"]
+    assert found.is_fine and found.remedy == "" and str(store.current()) in found.says
+    assert found.says.endswith("0 of 0 learned files changed, 0 new: no new run is needed")
+    store.publish(tmp_path / "candidate", replace(manifest, trained_files={"gone.py": "0" * 64}))
+    found = findings(model=str(tiny_checkpoint))["adapter"]
+    assert found.is_fine and "1 of 1 learned files have changed" in found.remedy and "train it again" in found.remedy
 
 
 def test_a_damaged_model_is_a_problem_and_no_traceback(make_checkpoint, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
 
 from finetune.collect import SourceText
-from finetune.evaluating import GENERAL_FOLDER, WAYS, evaluate, file_bits, general_files
+from finetune.evaluating import WAYS, evaluate, file_bits
 from finetune.examples import make_examples
 from finetune.gate import decide
 from finetune.report import shown, table
@@ -54,8 +55,27 @@ def test_a_model_against_itself_changes_nothing_and_is_refused(tiny_model: Loade
     assert found.exact_change == 0 and found.won == found.lost == ()
     assert found.general_before == pytest.approx(found.general_after, rel=1e-5)
     assert [way.name for way in found.ways] == list(WAYS) and found.n_points > 4
+    assert found.n_files == found.n_heldout == 2
     decision = decide(found, [])
     assert not decision.publish and len(decision.reasons) == 1 and "not surely easier" in decision.reasons[0]
+
+
+def test_sentences_are_compared_where_there_are_docstrings(tiny_model: LoadedModel, adapted: LoadedModel) -> None:
+    body = '    """Adds one to the number that is given."""\n    total = number + 1\n    return total\n'
+    files = [source(f"{name}.py", f"def {name}_add(number):\n{body}") for name in ("alpha", "beta", "gamma")]
+    found = evaluate(tiny_model, adapted, index_of([]), files, 0, 60)
+    assert found.n_functions == 3 and found.chrf_change is not None
+    assert found.chrf_change.mean == pytest.approx(found.chrf_after - found.chrf_before)
+    assert any(line.startswith("sentences on 3 functions") for line in table(found))
+    assert evaluate(tiny_model, adapted, index_of([]), texts(2), 0, 60).chrf_change is None
+
+
+def test_of_many_files_as_many_are_judged_as_there_is_time_for(tiny_model: LoadedModel) -> None:
+    files = [source(f"f{n}.py", texts(1)[0].text.replace("alpha", f"name_{n}") * 9) for n in range(400)]
+    began = time.monotonic()
+    found = evaluate(tiny_model, tiny_model, index_of([]), files, 0, 1.0)
+    assert 0 < found.n_files < found.n_heldout == 400 and time.monotonic() - began < 30
+    assert any(f"{found.n_files} of 400" in line for line in table(found))
 
 
 def test_the_index_helps_where_lines_repeat(tiny_model: LoadedModel, adapted: LoadedModel) -> None:
@@ -81,15 +101,6 @@ def test_bits_are_those_of_a_random_model_and_windows_lose_no_token(tiny_model: 
     assert file_bits(tiny_model, "a.py", "") == 0.0
 
 
-def test_the_general_code_has_its_licences() -> None:
-    packages = [folder for folder in GENERAL_FOLDER.iterdir() if folder.is_dir()]
-    assert len(packages) >= 2
-    for folder in packages:
-        assert any("licen" in path.name.lower() for path in folder.rglob("*"))
-    files = list(general_files())
-    assert files and files == list(general_files()) and all(path.endswith(".py") for path, _ in files)
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [(None, "not measured"), (Interval(-0.02, -0.03, -0.01), "-0.020 [-0.030, -0.010]")],
@@ -104,7 +115,7 @@ def test_rows_have_general_code_and_one_length(tiny_model: LoadedModel) -> None:
     files = [source(f"f{n}.py", texts(1)[0].text.replace("alpha", f"name_{n}") * 8) for n in range(12)]
     parts = Split(tuple(files[:10]), tuple(files[10:11]), tuple(files[11:]))
     found = make_examples(parts, tokenizer, 128, seed=0)
-    assert found.train.shape[1] == found.validation.shape[1] == 129 and found.n_general > 0
+    assert found.train.shape[1] == found.validation.shape[1] == 129 and len(found.general) > 0
     assert found.share_seen == 1
     few = make_examples(parts, tokenizer, 128, seed=0, max_rows=5, novelty={"f3.py": 9.0})
-    assert len(few.train) - few.n_general == 5 and few.share_seen < 1
+    assert len(few.train) == 5 and few.share_seen < 1

@@ -11,7 +11,7 @@ import pytest
 
 from finetune import examples, novelty
 from finetune.collect import SourceText
-from finetune.examples import GENERAL_SHARE, Examples, general_files, make_examples
+from finetune.examples import Examples, general_files, make_examples
 from finetune.split import Split
 from server.lm.errors import UserError
 from server.lm.tokenizer import BytePairTokenizer, load_tokenizer
@@ -67,9 +67,10 @@ def test_the_same_seed_gives_the_same_rows_and_another_gives_others(tokenizer: B
     assert one.train.dtype == np.uint16 and one.train.shape[1] == LENGTH + 1 and one.share_seen == 1.0
 
 
-def test_general_code_has_its_share(tokenizer: BytePairTokenizer) -> None:
+def test_general_code_stands_beside_the_repositorys(tokenizer: BytePairTokenizer) -> None:
     found = make_examples(parts(*(python(name) for name in ("order", "price", "stock"))), tokenizer, LENGTH, 0)
-    assert found.n_general / len(found.train) == pytest.approx(GENERAL_SHARE, abs=0.02)
+    assert len(found.general) == len(found.train) and found.general.shape[1] == LENGTH + 1
+    assert "def order_1(" not in text_of(found.general, tokenizer)
 
 
 def test_neither_validation_nor_judging_text_is_learned_from(tokenizer: BytePairTokenizer) -> None:
@@ -83,7 +84,7 @@ def test_the_most_novel_files_come_first_and_the_share_is_told(tokenizer: BytePa
     split = parts(*(python(name) for name in ("order", "price", "stock")))
     new = {"order.py": 1.0, "price.py": 3.0, "stock.py": 0.5}
     found = make_examples(split, tokenizer, LENGTH, 0, max_rows=8, novelty=new)
-    assert len(found.train) - found.n_general == 8 and 0 < found.share_seen < 0.5
+    assert len(found.train) == 8 and 0 < found.share_seen < 0.5
     lines = text_of(found.train, tokenizer)
     assert "def price_1(" in lines and "def stock_1(" not in lines
 

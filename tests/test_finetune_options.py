@@ -19,12 +19,8 @@ def test_times_are_read(text: str, seconds: float) -> None:
 
 def test_the_defaults_are_those_of_the_help(tmp_path: Path) -> None:
     options = read_options([str(tmp_path)])
-    assert (options.time_budget_s, options.seed, options.holdout, options.base) == (
-        DEFAULT_BUDGET_S,
-        0,
-        "hash",
-        "default",
-    )
+    assert (options.time_budget_s, options.seed, options.holdout, options.base) == (None, None, "hash", "default")
+    assert DEFAULT_BUDGET_S == 600
     assert options.action == "train" and not options.dry_run and not options.resume
 
 
@@ -47,6 +43,9 @@ def test_what_is_given_is_kept(tmp_path: Path) -> None:
         (["--seed", "x"], "not a whole number"),
         (["--list", "--rollback"], "two things"),
         (["--holdout", "oldest"], "invalid choice"),
+        (["--resume", "--seed", "7"], "leave --seed out"),
+        (["--resume", "--include", "a*"], "leave --include out"),
+        (["--report", "run.html"], "end it in .json"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from server.index import build as build_module
 from server.index import texts
 from server.index.build import build, main, within_budget
 from server.index.build_process import BuildError, BuildProcess, Progress, Result, start_build
+from server.index.builder import ChildBuilder
 from server.index.segment import Segment
 from server.index.store import StoreError, read_current
-from server.repository.files import File
+from server.lm.languages import CODE_SUFFIXES
+from server.repository.files import File, Rule
 
 SITE = ".venv/lib/python3.12/site-packages"
 
@@ -238,6 +241,37 @@ def test_of_too_much_text_the_files_changed_last_are_taken(
     assert result.dropped == {"beyond the limit": 1}
     assert result.limit_reached is not None and "`exclude`" in result.limit_reached
     assert build(root, output).limit_reached == result.limit_reached
+    fill(root, "zeta.py")
+    again = build(root, output)
+    assert again.dropped == {"beyond the limit": 2}
+    assert again.limit_reached == result.limit_reached, "one cause, one sentence"
+
+
+@pytest.mark.parametrize("limit, says", [("names", "1,000,000 files of any kind"), ("files", "100,000 source files")])
+def test_the_limit_that_was_reached_is_named(
+    root: Path, output: Path, monkeypatch: pytest.MonkeyPatch, limit: str, says: str
+) -> None:
+    list_files = build_module.list_files
+    monkeypatch.setattr(build_module, "list_files", lambda *given: replace(list_files(*given), limit=limit))
+    assert says in str(build(root, output).limit_reached)
+
+
+def test_what_was_built_is_outdated_where_the_disk_has_something_else(root: Path) -> None:
+    fill(root, "copy/alpha.py", "ignored.py", "uses.py")
+    fill(root / SITE, "one/api.py", "one/gone.py")
+    (root / ".venv" / "pyvenv.cfg").write_text("home = /x\n")
+    (root / "uses.py").write_text("import one\n")
+    ChildBuilder().build(root, (), lambda percent: None)
+    kept = ChildBuilder().stored(root, ())
+    assert kept is not None and kept.paths == kept.files.keys() | kept.installed.keys()
+    assert not kept.outdated(root, Rule(CODE_SUFFIXES), kept.paths)
+    assert kept.copies_of("alpha.py") == ["copy/alpha.py"]
+    (root / SITE / "one" / "gone.py").unlink()
+    (root / "uses.py").unlink()
+    (root / ".gitignore").write_text("ignored.py\n")
+    gone = {f"{SITE}/one/gone.py", "uses.py", "ignored.py"}
+    assert kept.outdated(root, Rule(CODE_SUFFIXES), kept.paths) == gone
+    assert kept.outdated(root, Rule(CODE_SUFFIXES), ["uses.py", "alpha.py", "unknown.py"]) == {"uses.py", "unknown.py"}
 
 
 def test_a_file_that_vanishes_meanwhile_is_left_out(root: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

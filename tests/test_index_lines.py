@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.index.at_hand import MAX_PAST
 from server.index.lines import Line
-from server.index.live import MAX_PAST, REPOSITORY, LiveIndex
+from server.index.live import REPOSITORY, LiveIndex
 from server.index.segment import Segment, SegmentFile
 from server.lm.context import Document
 from server.lm.languages import language_for

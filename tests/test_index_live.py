@@ -7,11 +7,10 @@ from fakes import FakeTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.index.at_hand import MAX_ABOVE, MAX_BELOW
 from server.index.live import (
     CHANGED,
     DEPENDENCIES,
-    MAX_ABOVE,
-    MAX_BELOW,
     MAX_FRESH,
     REPOSITORY,
     THIS_FILE,
@@ -148,6 +147,83 @@ def test_a_deleted_file_stops_answering_and_answers_again_when_it_is_back() -> N
     assert answers(index, "call_<|>\n") == {"two(2)"}
 
 
+def test_what_is_hidden_answers_no_more_until_it_is_shown_or_something_newer_is_known() -> None:
+    index = LiveIndex()
+    index.use(built(a="call_one(1)\n", b="call_two(2)\n", c="call_three(3)\n"), hidden=["c.py"])
+    assert answers(index, "call_<|>\n") == {"one(1)", "two(2)"}
+    index.change("b.py", "call_newer(4)\n", is_open=False)
+    before = index.version_beside("x.py")
+    index.hide(["a.py", "b.py", "unknown.py"])
+    assert answers(index, "call_<|>\n") == {"newer(4)"}
+    assert index.version_beside("x.py") > before
+    index.show(["a.py", "b.py"])
+    assert answers(index, "call_<|>\n") == {"newer(4)", "one(1)"}
+    index.change("c.py", "call_three(3)\n", is_open=True)
+    assert answers(index, "call_<|>\n") == {"newer(4)", "one(1)", "three(3)"}
+    index.use(built(a="call_later(5)\n"))
+    assert answers(index, "call_<|>\n") == {"later(5)", "three(3)"}
+
+
+def test_nothing_that_lay_on_disk_is_remembered_of_a_forgotten_file() -> None:
+    index = LiveIndex()
+    index.use(built(a="call_one(1)\n", b="call_two(2)\n") | {DEPENDENCIES: built(lib="call_lib(3)\n")[REPOSITORY]})
+    index.change("a.py", "call_newer(4)\n", is_open=False)
+    index.change("b.py", "call_open(5)\n", is_open=True)
+    index.prepare()
+    index.forget(["a.py", "b.py", "lib.py", "new.py"])
+    assert answers(index, "call_<|>\n") == {"open(5)"}
+    before = index.version_beside("x.py")
+    index.forget(["b.py"])
+    assert index.version_beside("x.py") == before
+
+
+def test_the_files_below_some_folders_are_those_that_were_built_or_have_changed_on_disk() -> None:
+    index = LiveIndex()
+    paths = ["a.py", "in/b.py", "in/deep.er/c.py", "in-side.py", "in.py", "inner/d.py"]
+    index.use({REPOSITORY: Segment.build([SegmentFile(path, b"x = 1\n") for path in reversed(paths)])})
+    index.change("in/new/e.py", "y", is_open=False)
+    index.change("in/open.py", "y", is_open=True)
+    assert index.paths_below(["in"]) == {"in/b.py", "in/deep.er/c.py", "in/new/e.py"}
+    assert index.paths_below(["in/deep.er", "inner"]) == {"in/deep.er/c.py", "inner/d.py"}
+    assert index.paths_below([""]) == {*paths, "in/new/e.py"}
+    assert index.paths_below(["a.py", "i", "nowhere"]) == set()
+
+
+def test_definitions_of_files_that_are_gone_do_not_get_into_the_prompt() -> None:
+    index = LiveIndex()
+    index.use(built(a="def fold_paper(sheet):\n    return sheet\n"))
+    asking = document("from a import fold_paper\n\nfold_paper(")
+    assert [snippet.path for snippet in index.snippets(asking, len(asking.text))] == ["a.py"]
+    index.change("a.py", None, is_open=True)
+    assert index.snippets(asking, len(asking.text)) == ()
+    index.close("a.py", None)
+    assert index.snippets(asking, len(asking.text)) == ()
+
+
+def test_files_that_were_closed_do_not_take_the_place_of_those_that_are_open() -> None:
+    index = LiveIndex()
+    for number in range(3 * MAX_FRESH):
+        index.change(f"{number}.py", f"call_{number:02}(x)\n", is_open=True)
+    for number in range(MAX_FRESH, 3 * MAX_FRESH):
+        index.close(f"{number}.py", None)
+    index.change("barred.py", None, is_open=True)
+    assert answers(index, "call_<|>\n") == {f"{number:02}(x)" for number in range(MAX_FRESH)}
+    assert index.paths_below([""]) == set()
+
+
+def test_of_many_files_that_nobody_has_prepared_only_the_last_few_are_cleaned_for_a_search() -> None:
+    cleaned: list[str] = []
+    index = LiveIndex(lambda path, text: cleaned.append(path) or without_secrets(path, text))  # type: ignore[func-returns-value]
+    names = [f"file_{number}" for number in range(3 * MAX_FRESH)]
+    index.use(built(**dict.fromkeys(names, "call_built(1)\n")))
+    for name in names:
+        index.change(f"{name}.py", "call_newer(2)\n", is_open=True)
+    assert answers(index, "call_<|>\n") == {"newer(2)"}
+    assert len(cleaned) == MAX_FRESH
+    index.prepare()
+    assert len(cleaned) == 3 * MAX_FRESH
+
+
 def test_a_renamed_file_answers_once() -> None:
     index = LiveIndex()
     index.use(built(a="call_one(1)\n"))
@@ -264,9 +340,10 @@ def test_the_version_counts_everything_beside_a_file() -> None:
 def test_what_is_held_of_changed_files_is_counted() -> None:
     index = LiveIndex()
     assert index.n_changed_bytes == 0
-    index.change("a.py", "x" * 10, is_open=True)
+    index.change("a.py", "x" * 10, is_open=False)
     index.change("b.py", None, is_open=False)
-    assert index.n_changed_bytes == 10
+    index.change("c.py", "x" * 100, is_open=True)
+    assert index.n_changed_bytes == 10, "what is open is held all the same"
 
 
 @settings(max_examples=60)

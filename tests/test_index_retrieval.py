@@ -40,14 +40,14 @@ def test_the_names_that_imports_bring_in_their_order(text, names):
 
 
 def test_a_definition_ends_with_its_block():
-    found = definition_of("join_all", SEGMENT, "app/main.py")
+    found = definition_of("join_all", SEGMENT, {"app/main.py"})
     assert found is not None
     assert (found.path, found.text) == ("app/text.py", "def join_all(parts):\n    out = ''.join(parts)\n    return out")
 
 
 @pytest.mark.parametrize(("name", "besides"), [("twice", ""), ("missing", ""), ("join_all", "app/text.py")])
 def test_a_name_without_one_definition_elsewhere_has_none(name, besides):
-    assert definition_of(name, SEGMENT, besides) is None
+    assert definition_of(name, SEGMENT, {besides}) is None
 
 
 def test_only_names_near_the_cursor_are_shown_in_the_order_of_the_imports():

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server import indexed_folder
 from server import indexing as module
+from server.index import build as build_module
+from server.index import preparing
+from server.index.build_process import Result
 from server.index.builder import Built
-from server.index.live import DEPENDENCIES, REPOSITORY
+from server.index.live import DEPENDENCIES, MAX_FRESH, REPOSITORY, THIS_FILE, LiveIndex
 from server.index.segment import Segment, SegmentFile
-from server.indexing import MAX_SINGLE_CHANGES, Indexing
+from server.indexed_folder import MAX_SINGLE_CHANGES
+from server.indexing import Indexing
 from server.lm.context import Document
 from server.lm.errors import UserError
 from server.lm.languages import language_for
+from server.lsp.options import ServeOptions
+from server.lsp.server import Server
+from server.repository.files import File
 from server.settings import IndexSettings, Settings
+from tests.test_lsp_protocol import Client
+from tests.test_session import Gate, model
 
 WAIT_S = 20.0
 CODE = "def {name}(first, second):\n    total = first + second\n    return total * {name}_factor\n"
@@ -27,6 +40,18 @@ CODE = "def {name}(first, second):\n    total = first + second\n    return total
 def code(name: str) -> str:
     """A function long enough to be worth indexing."""
     return CODE.format(name=name)
+
+
+def as_they_are(root: Path, *paths: str) -> dict[str, File]:
+    """What a build remembers of files on disk."""
+    found = {path: (root / path).stat() for path in paths}
+    return {path: File(path, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def stored(root: Path, *paths: str) -> Built:
+    """What an earlier server has kept of files as they are now."""
+    files = [SegmentFile(path, (root / path).read_bytes()) for path in paths]
+    return Built({REPOSITORY: Segment.build(files)}, "kept", len(files), files=as_they_are(root, *paths))
 
 
 class FakeBuilder:
@@ -38,6 +63,7 @@ class FakeBuilder:
         self.begun = threading.Semaphore(0)
         self.kept: dict[Path, Built] = {}
         self.error: Exception | None = None
+        self.notice: str | None = None
         self.n_builds = 0
         self.is_stopped = False
         self.exclude: Sequence[str] = ()
@@ -52,13 +78,15 @@ class FakeBuilder:
         self.exclude = exclude
         paths = sorted(path for path in root.rglob("*.py") if path.name not in exclude)
         files = [SegmentFile(path.relative_to(root).as_posix(), path.read_bytes()) for path in paths]
+        read = as_they_are(root, *(file.path for file in files))
         progress(50)
         self.begun.release()
         assert self.go.wait(WAIT_S)
         if self.error is not None:
             raise self.error
         installed = Segment.build([SegmentFile("lib/installed.py", code("installed").encode())])
-        return Built({REPOSITORY: Segment.build(files), DEPENDENCIES: installed}, f"g{self.n_builds}", len(files))
+        segments = {REPOSITORY: Segment.build(files), DEPENDENCIES: installed}
+        return Built(segments, f"g{self.n_builds}", len(files), notice=self.notice, files=read)
 
     def stop(self) -> None:
         self.is_stopped = True
@@ -144,18 +172,96 @@ def test_what_is_on_disk_is_known_once_it_is_built(indexing: Indexing, folder: P
 def test_a_stored_index_answers_before_the_build_is_done(
     indexing: Indexing, builder: FakeBuilder, folder: Path
 ) -> None:
-    builder.kept[folder] = Built({REPOSITORY: Segment.build([SegmentFile("a.py", b"def before(): pass\n")])}, "kept", 1)
+    builder.kept[folder] = stored(folder, "saved.py")
+    workspace(folder, later=code("later"))
     builder.go.clear()
     indexing.use_roots([folder])
     indexing.start()
     assert builder.begun.acquire(timeout=WAIT_S)
-    assert knows(indexing, folder, "before")
+    assert knows(indexing, folder, "def saved")
+    assert not knows(indexing, folder, "def later")
     assert indexing.status()[0]["generation"] == "kept"
     assert indexing.percent(folder) == 50
     builder.go.set()
     settle(indexing)
-    assert not knows(indexing, folder, "before")
+    assert knows(indexing, folder, "def later")
     assert indexing.percent(folder) is None
+
+
+def is_asked_for(indexing: Indexing, builder: FakeBuilder, folder: Path) -> None:
+    """Returns when the stored index is in use, and the build that replaces it has begun but will not end."""
+    builder.go.clear()
+    indexing.use_roots([folder])
+    indexing.start()
+    assert builder.begun.acquire(timeout=WAIT_S)
+
+
+def looked(indexing: Indexing) -> None:
+    """Returns when the disk has been looked at where that was asked for; builds may go on."""
+    for _ in range(3):
+        indexing._reads.submit(lambda: None).result(WAIT_S)
+
+
+def git_init(folder: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("ignored_by", [".gitignore", ".git/info/exclude"])
+def test_of_what_was_stored_nothing_answers_that_went_or_is_ignored_since(
+    indexing: Indexing, builder: FakeBuilder, folder: Path, ignored_by: str
+) -> None:
+    git_init(folder)
+    names = ("kept", "gone", "ignored", "changed")
+    workspace(folder, **{name: code(name) for name in names})
+    builder.kept[folder] = stored(folder, *(f"{name}.py" for name in names))
+    (folder / "gone.py").unlink()
+    (folder / "changed.py").write_text(code("newer"))
+    (folder / ignored_by).write_text("ignored.py\n")
+    is_asked_for(indexing, builder, folder)
+    assert knows(indexing, folder, "def kept")
+    assert not any(knows(indexing, folder, f"def {name}") for name in ("gone", "ignored", "changed"))
+    looked(indexing)
+    assert knows(indexing, folder, "def newer"), "few files are read without waiting for the build"
+    assert not any(knows(indexing, folder, f"def {name}") for name in ("gone", "ignored", "changed"))
+
+
+def test_what_was_stored_does_not_answer_before_it_has_been_judged(
+    indexing: Indexing, builder: FakeBuilder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder.kept[folder] = stored(folder, "saved.py")
+    known: list[bool] = []
+    outdated = Built.outdated
+
+    def judge(*given: Any) -> frozenset[str]:
+        known.append(knows(indexing, folder, "def saved"))
+        return outdated(*given)
+
+    monkeypatch.setattr(Built, "outdated", judge)
+    is_asked_for(indexing, builder, folder)
+    assert known == [False]
+    assert knows(indexing, folder, "def saved")
+
+
+@pytest.mark.parametrize("name", [".gitignore", "deep/.gitignore", ".git/info/exclude"])
+def test_what_is_ignored_from_now_on_is_gone_though_no_build_ends(
+    indexing: Indexing, builder: FakeBuilder, folder: Path, name: str
+) -> None:
+    git_init(folder)
+    workspace(folder / "deep", canary=code("canary"), plain=code("plain"), read=code("before"))
+    begin(indexing, folder)
+    indexing.change(document(folder / "deep" / "canary_too.py", code("canary_too"), folder))
+    (folder / "deep" / "read.py").write_text(code("read"))
+    indexing.disk_changed([folder / "deep" / "read.py"])
+    settle(indexing)
+    assert knows(indexing, folder, "def canary") and knows(indexing, folder, "def canary_too")
+    builder.begun.acquire()
+    builder.go.clear()
+    (folder / name).write_text("canary*\n")
+    indexing.disk_changed([folder / name])
+    assert not knows(indexing, folder, "canary"), "not even before it has been looked at"
+    looked(indexing)
+    assert not knows(indexing, folder, "canary")
+    assert all(knows(indexing, folder, f"def {each}") for each in ("plain", "read", "saved"))
 
 
 def test_builds_that_have_not_begun_are_not_asked_for_twice(
@@ -255,6 +361,156 @@ def test_many_changes_are_one_build_and_none_is_read_by_itself(
     settle(indexing)
     assert builder.n_builds == 2
     assert knows(indexing, folder, "def branch")
+
+
+@pytest.mark.parametrize("is_build_failing", [False, True])
+def test_files_that_change_or_go_stop_answering_at_once_however_many(
+    indexing: Indexing, builder: FakeBuilder, folder: Path, is_build_failing: bool
+) -> None:
+    names = [f"file_{number:03}" for number in range(2 * MAX_SINGLE_CHANGES)]
+    workspace(folder, **{name: code(name) for name in names})
+    begin(indexing, folder)
+    assert all(knows(indexing, folder, f"def {name}(") for name in names)
+    builder.error = UserError("no") if is_build_failing else None
+    for name in names[::2]:
+        (folder / f"{name}.py").unlink()
+    for name in names[1::2]:
+        (folder / f"{name}.py").write_text(code(f"new_{name}"))
+    indexing.disk_changed([folder / f"{name}.py" for name in names])
+    assert not any(knows(indexing, folder, f"def {name}(") for name in names)
+    settle(indexing)
+    assert not any(knows(indexing, folder, f"def {name}(") for name in names)
+    assert knows(indexing, folder, "def saved")
+    assert all(knows(indexing, folder, f"def new_{name}(") for name in names[1::2]) is not is_build_failing
+
+
+def test_a_build_that_fails_leaves_nothing_that_went_unnoticed(
+    indexing: Indexing, builder: FakeBuilder, folder: Path
+) -> None:
+    workspace(folder, gone=code("gone"), read=code("before"))
+    begin(indexing, folder)
+    (folder / "read.py").write_text(code("read"))
+    indexing.disk_changed([folder / "read.py"])
+    (folder / "gone.py").unlink()
+    builder.error = UserError("no")
+    indexing.refresh(folder)
+    settle(indexing)
+    assert not knows(indexing, folder, "def gone")
+    assert knows(indexing, folder, "def saved") and knows(indexing, folder, "def read")
+
+
+@pytest.mark.parametrize("name", ["moved", "moved.into.parts", "moved.js"])
+def test_of_a_folder_that_is_told_to_be_gone_no_file_answers(
+    indexing: Indexing, builder: FakeBuilder, folder: Path, name: str
+) -> None:
+    workspace(folder / name / "deep", inner=code("inner"), read=code("before"))
+    workspace(folder, moved_not=code("moved_not"))
+    begin(indexing, folder)
+    (folder / name / "deep" / "read.py").write_text(code("read"))
+    indexing.disk_changed([folder / name / "deep" / "read.py"])
+    settle(indexing)
+    builder.begun.acquire()
+    builder.go.clear()
+    (folder / name).rename(folder.parent / "elsewhere")
+    indexing.disk_changed([folder / name])
+    for _ in range(2):
+        assert not knows(indexing, folder, "def inner") and not knows(indexing, folder, "def read")
+        assert knows(indexing, folder, "def moved_not")
+        looked(indexing)
+    assert builder.begun.acquire(timeout=WAIT_S), "and all is looked at anew"
+
+
+def test_of_a_folder_that_has_only_changed_the_files_answer_again(
+    indexing: Indexing, builder: FakeBuilder, folder: Path
+) -> None:
+    workspace(folder / "inner", inside=code("inside"))
+    begin(indexing, folder)
+    builder.begun.acquire()
+    builder.go.clear()
+    indexing.disk_changed([folder / "inner"])
+    looked(indexing)
+    assert knows(indexing, folder, "def inside")
+
+
+def test_of_a_workspace_that_is_gone_nothing_answers(indexing: Indexing, folder: Path) -> None:
+    begin(indexing, folder)
+    folder.rename(folder.parent / "elsewhere")
+    indexing.disk_changed([folder.parent])
+    assert not knows(indexing, folder, "def saved")
+    settle(indexing)
+    assert not knows(indexing, folder, "def saved")
+
+
+def test_what_goes_during_a_build_does_not_answer_when_it_ends(
+    indexing: Indexing, builder: FakeBuilder, folder: Path
+) -> None:
+    names = [f"file_{number}" for number in range(MAX_SINGLE_CHANGES + 1)]
+    workspace(folder, **{name: code(name) for name in names})
+    is_asked_for(indexing, builder, folder)
+    for name in names:
+        (folder / f"{name}.py").unlink()
+    indexing.disk_changed([folder / f"{name}.py" for name in names])
+    known: list[bool] = []
+    builder.at_start = lambda: known.append(any(knows(indexing, folder, f"def {name}(") for name in names))
+    builder.go.set()
+    settle(indexing)
+    assert known == [False], "when the second build begins, the first is in use"
+    assert knows(indexing, folder, "def saved")
+
+
+@pytest.mark.parametrize("is_changed_meanwhile", [False, True])
+def test_what_is_read_while_a_build_ends_does_not_overrule_it(
+    indexing: Indexing,
+    builder: FakeBuilder,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_changed_meanwhile: bool,
+) -> None:
+    opened = document(folder / "saved.py", code("typed"), folder)
+    begin(indexing, folder)
+    indexing.change(opened)
+    settle(indexing)
+    builder.begun.acquire()
+    reading, go_on = threading.Event(), threading.Event()
+    read_text = indexed_folder.read_text
+
+    def read_and_wait(*given: Any) -> Any:
+        found = read_text(*given)
+        reading.set()
+        assert go_on.wait(WAIT_S)
+        return found
+
+    monkeypatch.setattr(indexed_folder, "read_text", read_and_wait)
+    indexing.close(opened.uri)
+    assert reading.wait(WAIT_S)
+    if is_changed_meanwhile:
+        (folder / "saved.py").write_text(code("newer"))
+        indexing.disk_changed([folder / "saved.py"])
+    indexing.refresh(folder)
+    indexing._builds.submit(lambda: None).result(WAIT_S)
+    assert knows(indexing, folder, "def newer" if is_changed_meanwhile else "def saved")
+    go_on.set()
+    settle(indexing)
+    looked(indexing)
+    assert knows(indexing, folder, "def newer") is is_changed_meanwhile
+    assert knows(indexing, folder, "def saved") is not is_changed_meanwhile
+    assert not knows(indexing, folder, "def typed")
+
+
+def test_the_text_of_a_file_that_goes_is_taken_from_its_copy(
+    indexing: Indexing, builder: FakeBuilder, folder: Path
+) -> None:
+    workspace(folder, copy=code("saved"), other=code("other"))
+    kept = stored(folder, "saved.py")
+    size = len(code("saved"))
+    builder.kept[folder] = replace(kept, duplicates={size: ["other.py", "missing.py", "copy.py"]})
+    is_asked_for(indexing, builder, folder)
+    assert not knows(indexing, folder, "def other")
+    (folder / "saved.py").unlink()
+    indexing.disk_changed([folder / "saved.py"])
+    assert not knows(indexing, folder, "def saved")
+    looked(indexing)
+    assert knows(indexing, folder, "def saved") and not knows(indexing, folder, "def saved", name="copy.py")
 
 
 @pytest.mark.parametrize("name, is_built_anew", [(".gitignore", True), ("moved_folder", True), ("a.lock", False)])
@@ -439,6 +695,54 @@ def test_documents_outside_of_every_folder_know_each_other_alone(indexing: Index
     assert not any(b"def loose" in file.text for tier in live.tiers(asking, 0) for file in tier.segment.files())
 
 
+class Prepared:
+    """Waits for changed texts to be made searchable where nobody waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._done = threading.Semaphore(0)
+        prepare = LiveIndex.prepare
+
+        def prepare_and_tell(live: LiveIndex) -> None:
+            prepare(live)
+            self._done.release()
+
+        monkeypatch.setattr(LiveIndex, "prepare", prepare_and_tell)
+        monkeypatch.setattr(preparing, "QUIET_S", 0.0)
+
+    def wait(self, live: LiveIndex) -> None:
+        while not self._is_ready(live):
+            assert self._done.acquire(timeout=WAIT_S)
+
+    def _is_ready(self, live: LiveIndex) -> bool:
+        together = live._together[0] if live._together is not None else {}
+        return not any(each.may_need_segment and together.get(path) is not each for path, each in live._changed.items())
+
+
+@pytest.mark.parametrize("is_loose", [False, True])
+def test_open_documents_are_made_searchable_before_anybody_searches(
+    indexing: Indexing, folder: Path, monkeypatch: pytest.MonkeyPatch, is_loose: bool
+) -> None:
+    root = folder.parent / "elsewhere" if is_loose else folder
+    begin(indexing, folder)
+    opened = [document(root / f"open_{number}.py", code(f"old_{number}"), root) for number in range(3 * MAX_FRESH)]
+    for each in opened:
+        indexing.change(each)
+    settle(indexing)
+    prepared = Prepared(monkeypatch)
+    for number, each in enumerate(opened):
+        indexing.change(replace(each, text=code(f"new_{number}")))
+    asking = document(root / "asking.py", "", root)
+    live = indexing.index_for(asking)
+    assert live is not None
+    prepared.wait(live)
+    built: list[int] = []
+    build = Segment.build
+    monkeypatch.setattr(Segment, "build", lambda files: built.append(len(files)) or build(files))
+    (this_file,) = (tier for tier in live.tiers(asking, 0) if tier.name == THIS_FILE)
+    assert len(built) == 1 and this_file.segment.n_bytes <= 2, "only the document at hand"
+    assert all(knows(indexing, root, f"def new_{number}(") for number in range(3 * MAX_FRESH))
+
+
 def test_other_folders_take_their_open_documents_with_them(indexing: Indexing, folder: Path, tmp_path: Path) -> None:
     other = workspace(tmp_path / "other", there=code("there"))
     begin(indexing, folder)
@@ -494,6 +798,20 @@ def test_memory_is_bounded_though_no_build_succeeds(
     assert live.n_changed_bytes == 0
 
 
+def test_open_documents_that_may_not_be_read_do_not_hide_how_much_is_held(
+    indexing: Indexing, builder: FakeBuilder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexed_folder, "MAX_CHANGED_BYTES", 500)
+    (folder / ".gitignore").write_text("ignored.py\n")
+    begin(indexing, folder)
+    indexing.change(document(folder / "ignored.py", "x" * 100_000, folder))
+    for number in range(8):
+        (folder / f"file_{number}.py").write_text(code(f"name_{number}"))
+        indexing.disk_changed([folder / f"file_{number}.py"])
+        settle(indexing)
+    assert builder.n_builds == 2
+
+
 def test_many_files_that_change_one_by_one_are_a_build_at_last(
     indexing: Indexing, builder: FakeBuilder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -522,6 +840,48 @@ def test_the_disk_is_looked_at_now_and_then(
     indexing.look_around()
     settle(indexing)
     assert builder.n_builds == 2
+
+
+async def test_the_user_is_told_once_that_a_workspace_is_too_large(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HereAndNow:
+        """The build of the child process, in this one."""
+
+        def __init__(self, root: Path, output: Path, *_: object) -> None:
+            self._root, self._output = root, output
+
+        def events(self) -> Iterator[Result]:
+            yield build_module.build(self._root, self._output)
+
+        def stop(self) -> None: ...
+
+    monkeypatch.setattr("server.index.build_process.start_build", HereAndNow)
+    monkeypatch.setattr(build_module, "MAX_REPOSITORY_BYTES", len(code("saved")))
+    server = Server(ServeOptions(), lambda choice: model(Gate()))
+    client = Client(server)
+    workspace(folder, other=code("other"))
+    await client.initialize(rootUri=folder.as_uri())
+
+    def is_shown() -> bool:
+        """Whether a build has ended, and all has been said of it."""
+        going_on = [task.get_coro().__name__ for task in server._background]  # type: ignore[union-attr]
+        return bool(server.session.indexing.status()[0]["isBuilt"]) and "show" not in going_on
+
+    n_left_out = []
+    for number in range(3):
+        if number:
+            workspace(folder, **{f"more_{number}": code(f"m{number}")})
+            server.session.indexing.refresh(folder)
+        async with asyncio.timeout(WAIT_S):
+            while not is_shown():
+                await asyncio.sleep(0)
+        n_left_out.append(server.session.indexing.status()[0]["dropped"]["beyond the limit"])
+    assert n_left_out == [1, 2, 3]
+    shown = [each["params"]["message"] for each in client.messages if each.get("method") == "window/showMessage"]
+    assert len([text for text in shown if f"{folder} holds more than" in text]) == 1, shown
+    server.session.close()
+    assert server.session.join(WAIT_S)
 
 
 def test_shutting_down_ends_the_build_and_takes_nothing_more(

@@ -30,6 +30,7 @@ SHAPES = [
     replace(EXACT, rank=48, alpha=12),  # so high that the whole gradient of a weight is cheaper
     replace(EXACT, target_modules=("c_attn",)),
     replace(EXACT, token_rows=(3, 5, 9)),
+    replace(EXACT, token_rows=tuple(range(5, 300))),
     replace(EXACT, norms=True),
 ]
 
@@ -72,6 +73,26 @@ def test_loss_and_gradients_are_those_of_peft(
     found, expected = model.loss(*batch, n_targets), loss_by_peft(model, *batch)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradients(model, found), gradients(model, expected), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_divergence_and_its_gradients_are_those_of_peft(
+    tiny_checkpoint: Path, batch: tuple[Tensor, Tensor], shape: LoraShape
+) -> None:
+    fresh = LoraModel(tiny_checkpoint, shape, 0)
+    before = fresh.hidden_states(batch[0])
+    wanted = torch.softmax(fresh.peft(input_ids=batch[0]).logits.detach(), dim=2)
+    counted = batch[1] != IGNORED
+    model = LoraModel(tiny_checkpoint, shape, 0)
+    torch.manual_seed(0)
+    model.set_values({name: value + 0.05 * torch.randn_like(value) for name, value in model.values().items()})
+    found = model.divergence(*batch, before, 100.0)
+    log_probs = torch.log_softmax(model.peft(input_ids=batch[0]).logits, dim=2)
+    expected = -(wanted * log_probs).sum(dim=2)[counted].sum() / 100
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradients(model, found), gradients(model, expected), rtol=1e-3, atol=1e-5)
+    for gradient in gradients(fresh, fresh.divergence(*batch, before, 100.0)).values():
+        assert gradient.abs().max() < 1e-5  # the base is what is wanted
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -15,6 +15,8 @@ import pytest
 from server import __main__ as command_line
 from server.__main__ import main
 from server.account import COUNTS
+from server.index.build_process import BuildError
+from server.index.live import REPOSITORY
 from server.lsp.options import ServeOptions
 
 SOURCE = "def add(first, second):\n    return first + second\n\n\ntotal = add(1, 2)\nresult = \n"
@@ -168,6 +170,41 @@ def test_the_workspace_is_indexed_for_a_completion_and_the_index_kept(
     (file.parent / "pyproject.toml").write_text("[tool.loracle]\nindex.enabled = false\n")
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["tokens"] == []
+
+
+def test_what_has_gone_or_changed_since_it_was_indexed_is_not_in_a_completion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from server.lm.context import Document
+    from server.lm.languages import language_for
+    from server.settings import Settings
+    from server.terminal import index_of
+
+    def texts() -> dict[str, str]:
+        index = index_of(tmp_path, Settings())
+        assert index is not None
+        tiers = index.tiers(Document("", "x.py", language_for("python"), ""), 0)
+        tier = next(tier for tier in tiers if tier.name == REPOSITORY)
+        files = tier.segment.files()
+        return {file.path: file.text.decode() for n, file in enumerate(files) if n not in tier.hidden}
+
+    source = "def {0}(first):\n    return first.{0}\n".format
+    names = ("kept", "gone", "ignored", "changed")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(source(name))
+    assert texts() == {f"{name}.py": source(name) for name in names}
+    (tmp_path / "gone.py").unlink()
+    (tmp_path / ".gitignore").write_text("ignored.py\n")
+    (tmp_path / "changed.py").write_text(source("newer"))
+
+    def fail(*_: object) -> None:
+        raise BuildError("no process can be had")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("server.index.build_process.start_build", fail)
+        assert texts() == {"kept.py": source("kept")}
+        assert capsys.readouterr() == ("", "loracle: no process can be had\n")
+    assert texts() == {"kept.py": source("kept"), "changed.py": source("newer")}
 
 
 def test_an_index_that_takes_too_long_or_cannot_be_kept_is_one_sentence(

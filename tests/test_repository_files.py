@@ -9,9 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from server.repository import files, listing
-from server.repository.files import CleanFile, Rule, clean_text, list_files, name_reason, read_text, without_duplicates
-from server.repository.listing import Drop, Names, git_names, passed_over, walked_names
+from server.repository import files, listing, single_paths
+from server.repository.files import (
+    CleanFile,
+    Rule,
+    clean_text,
+    list_files,
+    name_reason,
+    outdated,
+    read_text,
+    without_duplicates,
+)
+from server.repository.listing import Drop, Names, git_names, walked_names
+from server.repository.single_paths import passed_over, still_told
 
 RULE = Rule(frozenset({".py", ".md", ".json", ".js"}))
 CODE = "def add(first, second):\n    return first + second\n"
@@ -229,15 +239,17 @@ def test_of_too_many_files_the_deepest_are_not_looked_at(tree: Tree) -> None:
     found = list_files(root, RULE, max_files=2)
     assert [file.path for file in found.files] == ["a/b.py", "z.py"]
     assert found.drops == (Drop("a/b/c.py", "beyond the limit"),)
-    assert not found.is_whole
+    assert not found.is_whole and found.limit == "files"
     assert list_files(root, RULE, max_files=3).is_whole
 
 
-def test_a_walk_ends_after_so_many_names(tree: Tree) -> None:
+def test_a_walk_ends_after_so_many_names(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree({f"{number}/{number}.txt": "" for number in range(20)})
     names = walked_names(root, max_names=5)
     assert len(names.paths) == 5 and not names.is_whole
     assert walked_names(root).is_whole
+    monkeypatch.setattr(files, "names_in", lambda root: names)
+    assert list_files(root, RULE).limit == "names"
 
 
 def test_many_files_are_looked_at_once_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -291,6 +303,90 @@ def test_a_single_path_in_a_folder_that_the_repository_around_it_ignores_is_judg
     root = tree({".gitignore": "*\n", "inner/b.py": CODE, "inner/.gitignore": "c.py\n"}, repository=True)
     assert passed_over(root / "inner", ["b.py", "c.py"]) == {"c.py"}
     assert passed_over(root, ["inner/b.py"]) == {"inner/b.py"}
+
+
+def hide_from_git_alone(root: Path, *names: str) -> None:
+    """Has git ignore names of which no `.gitignore` file tells."""
+    (root / ".git" / "info" / "exclude").write_text("".join(f"{name}\n" for name in names))
+
+
+@pytest.mark.parametrize("n_refused", [1, 3, 200])
+def test_a_path_that_git_will_not_judge_decides_about_no_other(tree: Tree, tmp_path: Path, n_refused: int) -> None:
+    root = tree({"a.py": CODE, "private.py": CODE, "deep/private.py": CODE}, repository=True)
+    commit = "a" * 40
+    git(root, "update-index", "--add", "--cacheinfo", f"160000,{commit},sub")  # a submodule that nobody has fetched
+    hide_from_git_alone(root, "private.py")
+    (tmp_path / "outside").mkdir()
+    (root / "linked").symlink_to(tmp_path / "outside")
+    refused = [f"{folder}/{number}.py" for folder in ("sub", "linked") for number in range(n_refused)]
+    asked = ["a.py", *refused, "new.py", "private.py", "deep/private.py"]
+    assert passed_over(root, asked) == {*refused, "private.py", "deep/private.py"}
+
+
+def test_a_file_of_a_submodule_is_passed_over_and_judges_no_other(tree: Tree, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "c.py").write_text(CODE)
+    for arguments in (("init", "-q"), ("add", "."), ("commit", "-qm", "x")):
+        git(other, *arguments)
+    root = tree({"a.py": CODE, "private.py": CODE}, repository=True)
+    git(root, "submodule", "add", "-q", str(other), "sub")
+    hide_from_git_alone(root, "private.py")
+    assert passed_over(root, ["a.py", "sub/c.py", "private.py"]) == {"sub/c.py", "private.py"}
+
+
+@both
+def test_of_many_files_those_are_still_told_that_the_list_tells(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, repository: bool
+) -> None:
+    root = tree(
+        {
+            ".gitignore": "*_out.py\n/build/\n",
+            "deep/.gitignore": "!kept_out.py\n",
+            **dict.fromkeys(["a.py", "a_out.py", "build/b.py", "deep/kept_out.py", "deep/er/x_out.py"], CODE),
+            **dict.fromkeys(["node_modules/a.js", "own/a.py", "own/pyvenv.cfg", "größe.py"], CODE),
+        },
+        repository=repository,
+    )
+    (root / "linked.py").symlink_to(root / "a.py")
+    paths = [path.relative_to(root).as_posix() for path in root.rglob("*.*") if path.suffix in (".py", ".js")]
+    monkeypatch.setattr(single_paths, "MAX_JUDGED", 1)
+    told = still_told(root, paths)
+    assert told - {"linked.py"} == set(kept(root)) == {"a.py", "deep/kept_out.py", "größe.py"}
+    if repository:
+        hide_from_git_alone(root, "a.py")
+        assert still_told(root, ["a.py", "größe.py"]) == {"größe.py"}
+
+
+@both
+def test_what_is_not_as_it_was_listed_is_outdated(tree: Tree, tmp_path: Path, repository: bool) -> None:
+    names = ["same.py", "gone.py", "longer.py", "touched.py", "ignored.py", "linked.py", "moved/a.py", "secrets.py"]
+    root = tree(dict.fromkeys(names, CODE), repository=repository)
+    listed = list_files(root, RULE).files
+    assert [file.path for file in listed] == sorted(names)
+    assert outdated(root, listed, RULE) == frozenset()
+    (root / "gone.py").unlink()
+    (root / "longer.py").write_text(CODE * 2)
+    os.utime(root / "touched.py", ns=(1, 1))
+    (root / "linked.py").rename(tmp_path / "outside.py")
+    (root / "linked.py").symlink_to(tmp_path / "outside.py")
+    (root / "moved").rename(tmp_path / "moved")
+    (root / "moved").symlink_to(tmp_path / "moved")
+    (root / ".gitignore").write_text("ignored.py\n")
+    assert outdated(root, listed, Rule(RULE.suffixes, ("secrets.py",))) == set(names) - {"same.py"}
+    assert outdated(root, [], RULE) == frozenset()
+
+
+@both
+def test_many_files_are_outdated_for_the_same_reasons(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, repository: bool
+) -> None:
+    monkeypatch.setattr(single_paths, "MAX_JUDGED", 1)
+    root = tree(dict.fromkeys(["same.py", "gone.py", "deep/ignored.py"], CODE), repository=repository)
+    listed = list_files(root, RULE).files
+    (root / "gone.py").unlink()
+    (root / "deep" / ".gitignore").write_text("ignored.py\n")
+    assert outdated(root, listed, RULE) == {"gone.py", "deep/ignored.py"}
 
 
 @pytest.mark.parametrize(

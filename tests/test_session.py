@@ -150,12 +150,15 @@ async def test_an_answer_is_offered_under_a_name_and_counted_when_accepted(sessi
 
 async def test_typing_along_needs_no_model_and_counts_as_one_suggestion(session: Session, gate: Gate) -> None:
     (offer,) = await session.suggest(question(RETURN))
-    n_passed = gate.n_passed
+    n_passed, asked_for = gate.n_passed, session.last_outcome
     (rest,) = await session.suggest(question(TYPED))
     assert (rest.id, rest.suggestion.text, gate.n_passed) == (offer.id, "irst + second", n_passed)
     assert (session.figures.n_typed_through, session.figures.n_shown) == (1, 1)
     assert session.last_outcome is not None
     assert (session.last_outcome.suggestions, session.last_outcome.ended) == ((rest.suggestion,), session.last_end)
+    # How it came about is told as long as it is typed along.
+    assert asked_for is not None and asked_for.verdicts and asked_for.shares
+    assert (session.last_outcome.verdicts, session.last_outcome.shares) == (asked_for.verdicts, asked_for.shares)
 
 
 async def test_without_a_model_the_answer_is_empty_and_says_why(gate: Gate) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from finetune import run_state, training
-from finetune.examples import Rows
-from finetune.planning import Plan, plan_for, read_plan, write_plan
-from finetune.training import Progress, Trained, rate_at, train
+from finetune.base import open_base
+from finetune.examples import Examples, Rows
+from finetune.planning import N_LOOKS, Pace, Plan, plan_for, read_plan, write_plan
+from finetune.training import Progress, Trained, new_adapter, rate_at, train
 from server.lm.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:peft")
@@ -27,7 +29,27 @@ def rows() -> Rows:
 
 
 def trained(base: Path, rows: Rows, folder: Path, plan: Plan = PLAN, **options: object) -> Trained:
-    return train(base, rows, rows[:4], plan, folder, **options)  # type: ignore[arg-type]
+    return train(open_base(str(base)), examples(rows), plan, folder, **options)  # type: ignore[arg-type]
+
+
+def examples(rows: Rows) -> Examples:
+    return Examples(train=rows, validation=rows[:4], general=rows[:0], share_seen=1.0)
+
+
+def test_general_code_keeps_the_base_as_it_is_there(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    base, general = open_base(str(tiny_checkpoint)), (rows[::-1] + 200).astype(np.uint16)
+    moved = []
+    for name, weight in (("free", 0.0), ("held", 20.0)):
+        plan = replace(PLAN, general_weight=weight)
+        found = train(base, replace(examples(rows), general=general), plan, tmp_path / name)
+        model = new_adapter(base, plan, rows)
+        before = model.hidden_states(torch.from_numpy(general[:, :-1].astype(np.int64)))
+        ids, targets = (torch.from_numpy(part.astype(np.int64)) for part in (general[:, :-1], general[:, 1:]))
+        least = model.divergence(ids, targets, before, targets.numel()).item()
+        model.load(found.adapter)
+        moved.append(model.divergence(ids, targets, before, targets.numel()).item() - least)
+        assert found.best < found.first - 0.3
+    assert 0 < moved[1] < moved[0] / 3
 
 
 def weights(folder: Path) -> bytes:
@@ -106,15 +128,19 @@ def test_the_rate_rises_and_falls() -> None:
 
 
 def test_a_plan_fits_the_budget_and_the_data() -> None:
-    assert plan_for(8_000, 2.0, 600, 1, 0).steps == 300
-    assert plan_for(80, 0.1, 600, 1, 0).steps == 60  # six epochs of ten steps
-    chosen = plan_for(80, 0.1, 600, 1, 0, rank=8, learning_rate=1e-4)
+    assert plan_for(8_000, Pace(2.0), 600, 1, 0).steps == 285  # some of the budget stays in reserve
+    slow = plan_for(8_000, Pace(2.0, look=10.0), 600, 1, 0)
+    assert slow.steps * 2 + (N_LOOKS + 2) * 10 <= 600 and slow.steps == 215
+    assert plan_for(60, Pace(0.1), 600, 1, 0).steps == 100  # ten epochs of ten steps
+    chosen = plan_for(80, Pace(0.1), 600, 1, 0, rank=8, learning_rate=1e-4)
     assert (chosen.rank, chosen.alpha, chosen.learning_rate) == (8, 16, 1e-4)
 
 
 def test_a_kept_plan_is_read_again(tmp_path: Path) -> None:
     write_plan(PLAN, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == PLAN
+    (tmp_path / "report.json").write_text(json.dumps({"manifest": {"plan": asdict(PLAN), "seed": 0}}))
+    assert read_plan(tmp_path / "report.json") == PLAN
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from server.index.texts import Former, installed_texts, load_segments, own_texts
 from server.lm.errors import UserError
 from server.lm.languages import CODE_SUFFIXES
 from server.repository.files import MAX_FILES, RULE_VERSION, CleanFile, File, FileList, Rule, list_files
-from server.repository.listing import Drop
+from server.repository.listing import MAX_NAMES, Drop
 
 if TYPE_CHECKING:
     from server.index.segment import Segment
@@ -66,7 +66,7 @@ def build(
     listed = list_files(root, rule)
     files, left_out = within_budget(listed.files, MAX_REPOSITORY_BYTES)
     tell("scan", len(files), len(files))
-    limit = _limit_sentence(root, listed.is_whole, left_out)
+    limit = _limit_sentence(root, listed, left_out)
     repository_hash = _hash("repository", files)
 
     current = read_current(folder)
@@ -191,10 +191,15 @@ def _hash(start: str, files: Iterable[File]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _limit_sentence(root: Path, is_whole: bool, left_out: Sequence[File]) -> str | None:
-    """What the user is told about a workspace too large to be indexed whole."""
+def _limit_sentence(root: Path, listed: FileList, left_out: Sequence[File]) -> str | None:
+    """What the user is told about a workspace too large to be indexed whole: the same as long as that is so."""
     remedy = "name folders that nobody needs in the setting `exclude`"
-    if not is_whole:
+    if listed.limit == "names":
+        return (
+            f"{root} holds more than {MAX_NAMES:,} files of any kind, of which those deepest in its folders are not "
+            "looked at; open a smaller folder, or name those that nobody needs in a `.gitignore` file"
+        )
+    if listed.limit == "files":
         return (
             f"{root} holds more than {MAX_FILES:,} source files, of which those deepest in its folders are not "
             f"indexed; {remedy}"
@@ -202,8 +207,8 @@ def _limit_sentence(root: Path, is_whole: bool, left_out: Sequence[File]) -> str
     if left_out:
         n_mb = MAX_REPOSITORY_BYTES // 1_000_000
         return (
-            f"{root} holds more than {n_mb} MB of source: {len(left_out):,} files, those not changed for longest, are "
-            f"not indexed; {remedy}"
+            f"{root} holds more than {n_mb} MB of source, of which the files not changed for longest are not indexed; "
+            f"{remedy}"
         )
     return None
 

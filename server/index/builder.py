@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from server.index.live import DEPENDENCIES, REPOSITORY
+from server.repository.files import File, Rule, outdated
 
 if TYPE_CHECKING:
     from server.index.build_process import BuildProcess
     from server.index.segment import Segment
+    from server.index.store import FileRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,28 @@ class Built:
     n_files: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)  # by reason
     notice: str | None = None  # for the user: which limit was reached
+    files: Mapping[str, File] = field(default_factory=dict)  # of the workspace, by path, as they were when read
+    installed: Mapping[str, File] = field(default_factory=dict)  # the same of packages, under the paths people see
+    duplicates: Mapping[int, Sequence[str]] = field(default_factory=dict)  # of `files`, left out; by bytes on disk
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """All that was built."""
+        return frozenset(path for segment in self.segments.values() for path in segment.paths)
+
+    def outdated(self, root: Path, rule: Rule, paths: Iterable[str]) -> frozenset[str]:
+        """Those of `paths` that are not on disk as they were built, or may not be read any more."""
+        asked = frozenset(paths)
+        own = outdated(root, [self.files[path] for path in asked & self.files.keys()], rule)
+        installed = frozenset(
+            path for path in asked & self.installed.keys() if _is_unchanged(root, self.installed[path])
+        )
+        return asked - (self.files.keys() - own) - installed
+
+    def copies_of(self, path: str) -> Sequence[str]:
+        """Files that may have been left out for holding the same as this one."""
+        file = self.files.get(path)
+        return () if file is None else self.duplicates.get(file.n_bytes, ())
 
 
 def wanted(segments: Mapping[str, Segment], *, with_dependencies: bool) -> dict[str, Segment]:
@@ -67,7 +91,9 @@ class ChildBuilder:
         if (segments := load_segments(generation)) is None:
             return None
         tiers = dict(zip((REPOSITORY, DEPENDENCIES), segments, strict=True))
-        return Built(tiers, manifest.name, manifest.n_files, manifest.dropped, manifest.limit_reached)
+        own, installed, duplicates = _told_apart(manifest.files)
+        dropped, limit = manifest.dropped, manifest.limit_reached
+        return Built(tiers, manifest.name, manifest.n_files, dropped, limit, own, installed, duplicates)
 
     def build(self, root: Path, exclude: Sequence[str], progress: Callable[[int], None]) -> Built:
         """Starts the child, waits for it, and takes what it has put in use."""
@@ -83,7 +109,7 @@ class ChildBuilder:
                 progress(event.percent)
                 continue
             if (built := self.stored(root, exclude)) is not None:
-                return Built(built.segments, built.generation, built.n_files, built.dropped, event.limit_reached)
+                return replace(built, notice=event.limit_reached)
         raise BuildError(f"the index of {root} was built but cannot be read; the next start tries again")
 
     def stop(self) -> None:
@@ -91,3 +117,25 @@ class ChildBuilder:
         self.is_stopped = True
         if self._process is not None:
             self._process.stop()
+
+
+def _told_apart(records: Iterable[FileRecord]) -> tuple[dict[str, File], dict[str, File], dict[int, list[str]]]:
+    """What is kept of the workspace and of packages, by path, and the workspace's duplicates by their size on disk."""
+    own: dict[str, File] = {}
+    installed: dict[str, File] = {}
+    duplicates: dict[int, list[str]] = {}
+    for record in records:
+        if record.dropped is None:
+            kept = own if record.tier == "repository" else installed
+            kept[record.path] = File(record.path, record.n_bytes, record.mtime_ns)
+        elif record.dropped == "duplicate" and record.tier == "repository":
+            duplicates.setdefault(record.n_bytes, []).append(record.path)
+    return own, installed, duplicates
+
+
+def _is_unchanged(root: Path, file: File) -> bool:
+    try:
+        found = os.stat(root / file.path)
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (file.n_bytes, file.mtime_ns)

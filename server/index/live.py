@@ -1,19 +1,22 @@
 """The index as it is now: what was built from the disk, and over it the files that have changed or are open.
 
 Told of changes from one thread, asked from another. A file is cut of its secrets here as in the build; one that may
-not be read is refused by whoever tells. The text on the line of the cursor never answers for itself.
+not be read is refused by whoever tells, and one that is not as it was built is hidden by them. The text on the line of
+the cursor never answers for itself.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from server.index.at_hand import MAX_PAST, clean_parts, searched, unix_at, useless_on_a_blank_line, utf8
+from server.index.built_files import BuiltFiles, numbers_of
 from server.index.line_weights import LineEvidence
 from server.index.lines import WINDOW_BYTES, Line, LineEnds, Surroundings, Windows, evidence_of, likely_lines, line_ends
-from server.index.lookup import Refused, Tier
+from server.index.lookup import Tier
 from server.index.segment import Segment, SegmentFile
 from server.lm.context import Document, Snippet, unix_lines
 from server.repository.secrets import scrub
@@ -22,10 +25,6 @@ if TYPE_CHECKING:
     from server.index.opinion import FirstTokens, Opinion
     from server.lm.tokenizer import Tokenizer
 
-MAX_ABOVE, MAX_BELOW = 65_536, 16_384  # characters of the document at hand that are searched
-MAX_PAST = 1_024  # characters before the cursor that a search can look at
-# Characters above and below what is searched that tell whether a secret reaches into it: a private key has many lines.
-SECRET_ABOVE, SECRET_BELOW = 20_480, 1_024
 MAX_FRESH = 4  # changed files that are searched one by one; more are put together where nobody waits
 MAX_CHANGED_BYTES = 2_000_000  # of changed files that are held; beyond that they wait for the next build
 
@@ -51,6 +50,11 @@ class _Changed:
     compared: tuple[Segment, bool] | None = None  # what was built, and whether it holds the same text
     segment: Segment | None = None
 
+    @property
+    def may_need_segment(self) -> bool:
+        """Whether there is text, as far as is known, and no segment of it."""
+        return self.segment is None and (self.text if not self.is_cleaned else self.cleaned) is not None
+
 
 class LiveIndex:
     """One workspace folder's text, searchable. `path` everywhere is relative to the folder, parts separated by "/"."""
@@ -58,8 +62,8 @@ class LiveIndex:
     def __init__(self, clean: Clean = without_secrets) -> None:
         self._clean = clean
         self._lock = threading.Lock()
-        self._built: Mapping[str, Segment] = {}  # by tier name
-        self._changed: dict[str, _Changed] = {}
+        self._built = BuiltFiles({})
+        self._changed: dict[str, _Changed] = {}  # none of these is hidden in `_built`
         self._together: tuple[Mapping[str, _Changed], Segment] | None = None
         self._around: tuple[tuple[str, str, str], Segment] | None = None
         self._first_tokens: tuple[str, FirstTokens] | None = None
@@ -68,12 +72,48 @@ class LiveIndex:
         self._n_changes = 0
         self._n_changes_of: dict[str, int] = {}
 
-    def use(self, built: Mapping[str, Segment]) -> None:
-        """Puts freshly built segments in force, by tier name; what changed on disk before is in them."""
+    def use(self, built: Mapping[str, Segment], hidden: Collection[str] = ()) -> None:
+        """Puts freshly built segments in force, by tier name; what changed on disk before is in them.
+
+        Those files that are `hidden` do not answer until they are shown.
+        """
         with self._lock:
-            self._built = dict(built)
-            self._n_changes += 1
             self._changed = {path: changed for path, changed in self._changed.items() if changed.is_open}
+            self._built = BuiltFiles(built, set(hidden) - self._changed.keys())
+            self._n_changes += 1
+
+    def hide(self, paths: Iterable[str]) -> None:
+        """What was built of these files does not answer any more; what is known to be newer still does."""
+        with self._lock:
+            self._n_changes += self._built.hide(path for path in paths if path not in self._changed)
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Nothing that is known of these files from the disk answers any more; what is open still does."""
+        with self._lock:
+            closed = [path for path in paths if path not in self._changed or not self._changed[path].is_open]
+            for path in closed:
+                self._changed.pop(path, None)
+            self._built.hide(closed)
+            self._n_changes += bool(closed)
+
+    def show(self, paths: Iterable[str]) -> None:
+        """What was built of these files answers again."""
+        with self._lock:
+            self._n_changes += self._built.show(paths)
+
+    def paths_below(self, folders: Collection[str]) -> set[str]:
+        """The files in some folders that were built or have changed on disk; the empty name is the whole."""
+        with self._lock:
+            closed = [path for path, changed in self._changed.items() if not changed.is_open]
+            found = self._built.below(folders)
+        found.update(path for path in closed if "" in folders or any(each in folders for each in _folders_of(path)))
+        return found
+
+    def built_text(self, path: str) -> bytes | None:
+        """What was built of one of the workspace's files."""
+        segment = self._built.segments.get(REPOSITORY)
+        number = None if segment is None else segment.number_of(path)
+        return None if segment is None or number is None else segment.text_of(number)
 
     def change(self, path: str, text: str | None, *, is_open: bool) -> None:
         """A file has this text now; None when it is gone, or is not to be read any more.
@@ -99,20 +139,24 @@ class LiveIndex:
 
     def _set(self, path: str, changed: _Changed) -> None:
         self._changed.pop(path, None)
-        self._changed[path] = changed  # the last one, as the latest
+        if changed.text is None and not changed.is_open:
+            self._built.hide([path])
+        else:
+            self._changed[path] = changed  # the last one, as the latest
+            self._built.show([path])
         self._n_changes += 1
         self._n_changes_of[path] = self._n_changes_of.get(path, 0) + 1
 
     @property
     def n_changed_bytes(self) -> int:
-        """How much changed text is held; above `MAX_CHANGED_BYTES` it is time for a new build."""
+        """How much text of files that changed on disk is held; above `MAX_CHANGED_BYTES` it is time for a new build."""
         with self._lock:
-            return sum(len(changed.text or "") for changed in self._changed.values())
+            return sum(len(changed.text or "") for changed in self._changed.values() if not changed.is_open)
 
     @property
     def built(self) -> Mapping[str, Segment]:
         """What was built, by tier name."""
-        return self._built
+        return self._built.segments
 
     def opinion(
         self,
@@ -128,8 +172,8 @@ class LiveIndex:
         """What is to be mixed in at a cursor of `document`, from the tiers named."""
         wanted = frozenset(names)
         tiers = [tier for tier in self.tiers(document, offset) if tier.name in wanted]
-        text, offset = _unix(document.text, offset)
-        past = _utf8(text[max(offset - MAX_PAST, 0) : offset] + unix_lines(inserted))
+        text, offset = unix_at(document.text, offset)
+        past = utf8(text[max(offset - MAX_PAST, 0) : offset] + unix_lines(inserted))
         from server.index.opinion import Opinion
 
         first_tokens = self._tokens_of(tokenizer)
@@ -141,7 +185,7 @@ class LiveIndex:
             first_tokens,
             tokenizer.end_of_text,
             ends_line=not multiline,
-            refused=None if line.strip() else _useless_on_a_blank_line(text[offset:]),
+            refused=None if line.strip() else useless_on_a_blank_line(text[offset:]),
         )
 
     def lines(self, document: Document, offset: int, inserted: str = "") -> list[Line]:
@@ -158,33 +202,36 @@ class LiveIndex:
 
     def _line_ends(self, document: Document, offset: int, inserted: str) -> tuple[LineEnds, Surroundings]:
         tiers = self.tiers(document, offset)
-        text, offset = _unix(document.text, offset)
-        past = _utf8(text[max(offset - MAX_PAST, 0) : offset] + unix_lines(inserted))
+        text, offset = unix_at(document.text, offset)
+        past = utf8(text[max(offset - MAX_PAST, 0) : offset] + unix_lines(inserted))
         rest, _, below = text[offset : offset + MAX_PAST + WINDOW_BYTES].partition("\n")
-        cursor = Surroundings(document.path, past, _utf8(rest), _utf8(below)[:WINDOW_BYTES])
-        refused = None if cursor.line.strip() else _useless_on_a_blank_line(text[offset:])
+        cursor = Surroundings(document.path, past, utf8(rest), utf8(below)[:WINDOW_BYTES])
+        refused = None if cursor.line.strip() else useless_on_a_blank_line(text[offset:])
         return line_ends(tiers, cursor, refused), cursor
 
     def snippets(self, document: Document, offset: int) -> tuple[Snippet, ...]:
         """Definitions in other files for the prompt, as they were when the index was built."""
         from server.index.retrieval import snippets_for
 
-        segment = self._built.get(REPOSITORY)
-        return () if segment is None else snippets_for(document, offset, segment)
+        with self._lock:
+            segment = self._built.segments.get(REPOSITORY)
+            gone = self._built.hidden.union(path for path, changed in self._changed.items() if changed.text is None)
+        return () if segment is None else snippets_for(document, offset, segment, gone)
 
     def tiers(self, document: Document, offset: int) -> list[Tier]:
         """Everything that may be searched for a cursor of `document`."""
         with self._lock:
-            built, changed = self._built, dict(self._changed)
+            built, hidden, changed = self._built.segments, self._built.hidden_numbers, dict(self._changed)
         changed.pop(document.path, None)
-        changed = {path: each for path, each in changed.items() if not self._is_built(built, path, each)}
+        # Of those that nobody has prepared only the last few are compared; the others are taken to differ.
+        raw = frozenset([path for path, each in changed.items() if not each.is_cleaned][:-MAX_FRESH])
+        changed = {path: each for path, each in changed.items() if path in raw or not self._is_built(built, path, each)}
         tiers = []
-        for name, kind in ((DEPENDENCIES, "dependencies"), (REPOSITORY, "repository")):
-            if name in built:
-                segment = built[name]
-                paths = (document.path, *changed) if name == REPOSITORY else ()
-                numbers = frozenset(n for n in map(segment.number_of, paths) if n is not None)
-                tiers.append(Tier(name, "dependencies" if kind == "dependencies" else "repository", segment, numbers))
+        if DEPENDENCIES in built:
+            tiers.append(Tier(DEPENDENCIES, "dependencies", built[DEPENDENCIES], hidden[DEPENDENCIES]))
+        if REPOSITORY in built:
+            newer = numbers_of(built[REPOSITORY], (document.path, *changed))
+            tiers.append(Tier(REPOSITORY, "repository", built[REPOSITORY], hidden[REPOSITORY] | newer))
         tiers += self._changed_tiers(changed)
         tiers.append(self._this_file(document, offset))
         return tiers
@@ -192,7 +239,7 @@ class LiveIndex:
     def prepare(self) -> None:
         """Makes what has changed searchable, so that the next search need not: for a thread that nobody waits for."""
         with self._lock:
-            built, changed = self._built, dict(self._changed)
+            built, changed = self._built.segments, dict(self._changed)
         changed = {path: each for path, each in changed.items() if not self._is_built(built, path, each)}
         present = {path: each for path, each in changed.items() if self._cleaned(path, each) is not None}
         together = self._together[0] if self._together is not None else {}
@@ -212,10 +259,9 @@ class LiveIndex:
         tiers = []
         if segment is not None:
             stale = {path for path, each in together.items() if changed.get(path) is not each}
-            numbers = frozenset(n for n in map(segment.number_of, stale) if n is not None)
-            tiers.append(Tier(CHANGED, "repository", segment, numbers))
+            tiers.append(Tier(CHANGED, "repository", segment, numbers_of(segment, stale)))
         fresh = {path: each for path, each in changed.items() if together.get(path) is not each}
-        unprepared = [path for path, each in fresh.items() if each.segment is None]
+        unprepared = [path for path, each in fresh.items() if each.may_need_segment]
         for path in unprepared[-MAX_FRESH:]:
             if self._cleaned(path, fresh[path]) is not None:
                 fresh[path].segment = Segment.build([_segment_file(path, fresh[path])])
@@ -240,11 +286,11 @@ class LiveIndex:
 
     def _this_file(self, document: Document, offset: int) -> Tier:
         """The document above and below the line of the cursor; the same as long as one line is typed in."""
-        text, offset = _unix(document.text, offset)
-        first, start, end, last = _searched(text, offset)
+        text, offset = unix_at(document.text, offset)
+        first, start, end, last = searched(text, offset)
         above, below = text[first:start], text[end:last]
         if self._around is None or self._around[0] != (document.path, above, below):
-            parts = _clean_parts(text, first, start, last)
+            parts = clean_parts(text, first, start, last)
             files = [SegmentFile(document.path, part) for part in parts]
             self._around = (document.path, above, below), Segment.build(files)
         line = text.count("\n", 0, first) + 1
@@ -259,55 +305,12 @@ class LiveIndex:
         return self._first_tokens[1]
 
 
+def _folders_of(path: str) -> Iterator[str]:
+    """The folders that a path lies in, the innermost first, without the whole."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
 def _segment_file(path: str, changed: _Changed) -> SegmentFile:
     return SegmentFile(path, changed.cleaned or b"")
-
-
-def _unix(text: str, offset: int) -> tuple[str, int]:
-    """The text with Unix line ends, and the offset in it; inside a line break is before it."""
-    if "\r" not in text:
-        return text, offset
-    if text[max(offset - 1, 0) : offset + 1] == "\r\n":
-        offset -= 1
-    return unix_lines(text), len(unix_lines(text[:offset]))
-
-
-def _utf8(text: str) -> bytes:
-    """The bytes of a text, those that a tokenizer sees: a lone surrogate becomes U+FFFD."""
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8")
-
-
-def _searched(text: str, offset: int) -> tuple[int, int, int, int]:
-    """Where the searched lines above the cursor's start and end, and where those below it do."""
-    start = text.rfind("\n", 0, offset) + 1
-    first = max(start - MAX_ABOVE, 0)
-    first = text.find("\n", first - 1, start) + 1 if first else 0
-    end = text.find("\n", offset) + 1 or len(text)
-    last = min(end + MAX_BELOW, len(text))
-    last = max(text.rfind("\n", 0, last) + 1, end) if last < len(text) else last
-    return first, start, end, last
-
-
-def _clean_parts(text: str, first: int, start: int, last: int) -> tuple[bytes, bytes]:
-    """What is searched above and below the line at `start`, cleaned with what stands around it: no cut takes a line."""
-    begin = max(first - SECRET_ABOVE, 0)
-    cleaned = without_secrets("", text[begin : last + SECRET_BELOW]) or b""
-    n_first, n_start, n_last = (text.count("\n", begin, place) for place in (first, start, last))
-    lines = cleaned.splitlines(keepends=True)
-    below = lines[n_start + 1 : n_last] if last < len(text) else lines[n_start + 1 :]
-    return b"".join(lines[n_first:n_start]), b"".join(below)
-
-
-def _useless_on_a_blank_line(after: str) -> Refused:
-    """What is not to be written where a line begins: nothing, more indentation, and the line that stands below."""
-    below = next((line.strip() for line in after[:MAX_PAST].split("\n") if line.strip()), "")
-    next_line = _utf8(below)
-
-    def refused(following: bytes) -> bool:
-        line, ending, _ = following.partition(b"\n")
-        return not line.strip() or line[:1] in (b" ", b"\t") or (bool(ending) and line.rstrip() == next_line)
-
-    return refused

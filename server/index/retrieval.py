@@ -7,6 +7,7 @@ them and the KV cache survives. Reads one segment; knows nothing of tokens.
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 
 from server.index.segment import Segment
 from server.lm.context import Document, Snippet
@@ -30,27 +31,30 @@ def imported_names(text: str) -> list[str]:
     return list(dict.fromkeys(name for each in found for name in _NAME.findall(each)))
 
 
-def snippets_for(document: Document, offset: int, segment: Segment) -> tuple[Snippet, ...]:
-    """At most `MAX_SNIPPETS` definitions in other files, of imported names that stand near the cursor."""
+def snippets_for(
+    document: Document, offset: int, segment: Segment, gone: Set[str] = frozenset()
+) -> tuple[Snippet, ...]:
+    """At most `MAX_SNIPPETS` definitions in other files, those `gone` left out, of imported names near the cursor."""
     near = set(_NAME.findall(document.text[max(offset - NEAR_CHARACTERS, 0) : offset]))
+    besides = gone | {document.path}
     found: list[Snippet] = []
     for name in imported_names(document.text):
         if len(found) == MAX_SNIPPETS:
             break
-        if name in near and (snippet := definition_of(name, segment, document.path)) is not None:
+        if name in near and (snippet := definition_of(name, segment, besides)) is not None:
             found.append(snippet)
     return tuple(found)
 
 
-def definition_of(name: str, segment: Segment, besides: str) -> Snippet | None:
-    """The head of the one definition of `name` outside the file `besides`; None where there is none, or several."""
+def definition_of(name: str, segment: Segment, besides: Set[str]) -> Snippet | None:
+    """The head of the one definition of `name` outside the files `besides`; None where there is none, or several."""
     places = []
     for head in _HEADS:
         for ending in (b"(", b":", b" "):
             pattern = head + name.encode() + ending
             match = segment.agreeing(pattern, len(pattern))
             places += [place - len(pattern) for place in segment.places(match, 4)]
-    others = [place for place in places if segment.paths[segment.file_at(place)] != besides]
+    others = [place for place in places if segment.paths[segment.file_at(place)] not in besides]
     if len(others) != 1:
         return None
     number = segment.file_at(others[0])

@@ -62,8 +62,11 @@ class _Merged(Mapping[str, NDArray[Any]]):
             return value.astype(np.float32) + (up @ down).T
         if name in changes.rows:
             indices, rows = changes.rows[name]
-            value = value.astype(np.float32)
-            value[indices] = rows
+            n_rows = max(len(value), max(indices) + 1)
+            grown = np.zeros((n_rows, value.shape[1]), np.float32)
+            grown[: len(value)] = value
+            grown[indices] = rows
+            return grown
         return value
 
     def __iter__(self) -> Iterator[str]:
@@ -77,7 +80,8 @@ def merge_adapter(weights: Weights, adapter_folder: Path) -> Weights:
     """`weights` with the adapter merged in, still read one by one.
 
     Merged are low-rank updates of the linear layers (with `use_rslora` and `rank_pattern`), biases and layer norms
-    that were trained whole, and trained rows of the token embedding. AdapterError for everything else.
+    that were trained whole, and trained rows of the token embedding, some of which may be new: markers that were
+    taught to a model without them (`taught_tokens`). AdapterError for everything else.
     """
     fields = _read_config(adapter_folder)
     tensors = _read_tensors(adapter_folder)
@@ -91,6 +95,11 @@ def merge_adapter(weights: Weights, adapter_folder: Path) -> Weights:
     for module, matrix in down.items():
         if module.rpartition(".")[2] not in _LINEAR:
             raise _unsupported(adapter_folder, f"{module}{_LOW_RANK_DOWN}")
+        if matrix.ndim != 2 or up[module].ndim != 2 or not 0 < len(matrix) == up[module].shape[1]:
+            raise AdapterError(
+                f"the adapter in {adapter_folder} has matrices of shape {matrix.shape} and {up[module].shape} for "
+                f"{module}, which cannot be multiplied; train it again"
+            )
         # The scale belongs to the module, since `rank_pattern` may give it a rank of its own.
         changes.low_rank[f"{module}.weight"] = (matrix * np.float32(_scale(fields, matrix.shape[0])), up[module])
     for module, rows in _ending(tensors, _ROWS).items():
@@ -104,6 +113,13 @@ def merge_adapter(weights: Weights, adapter_folder: Path) -> Weights:
             changes.whole[name] = value
     _check_shapes(adapter_folder, weights, changes)
     return _Merged(weights, changes)
+
+
+def taught_tokens(adapter_folder: Path) -> list[int]:
+    """The ids whose embedding the adapter brings along; one may be behind the last of the base model."""
+    indices = _read_config(adapter_folder).get("trainable_token_indices")
+    taught = indices.get("wte", []) if isinstance(indices, dict) else indices
+    return [int(index) for index in taught or []]
 
 
 def _scale(fields: Mapping[str, Any], rank: int) -> float:
@@ -132,7 +148,13 @@ def _check_shapes(folder: Path, weights: Weights, changes: _Changes) -> None:
                 f"it was trained for another model: train it again for this one"
             )
     for name, (indices, rows) in changes.rows.items():
-        if rows.shape != (len(indices), weights[name].shape[1]) or max(indices) >= weights[name].shape[0]:
+        n_tokens, width = weights[name].shape
+        if not indices or min(indices) < 0:
+            raise AdapterError(
+                f"the adapter in {folder} names the tokens {indices} for {name}; train it again for this model"
+            )
+        new = sorted(index for index in indices if index >= n_tokens)
+        if rows.shape != (len(indices), width) or new != list(range(n_tokens, n_tokens + len(new))):
             raise AdapterError(
                 f"the adapter in {folder} changes {len(indices)} rows of {name} with values of shape {rows.shape}, "
                 f"the base model has {weights[name].shape}; train it again for this model"

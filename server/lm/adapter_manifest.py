@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from server.lm.errors import UserError
 ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"  # as peft names them
 MANIFEST_FILE = "manifest.json"
 ADAPTER_FILES = (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE)
+SOURCE_SCORES = ("won", "lost")  # what an evaluation quotes from the repository
 
 
 class AdapterError(UserError):
@@ -44,16 +46,26 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries
     trained_files: Mapping[str, str] = field(default_factory=dict)  # path -> sha256 of the text that was learned
 
+    @property
+    def made_at(self) -> float:
+        """`created_at` in seconds since the epoch."""
+        made = datetime.fromisoformat(self.created_at)
+        return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
+
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """sha256 of the files of an adapter. OSError where one is missing."""
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ADAPTER_FILES}
 
 
+def manifest_text(manifest: Manifest) -> str:
+    """What `manifest.json` holds."""
+    return json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes `manifest.json` into a folder. OSError when the disk does not take it."""
-    text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(manifest_text(manifest), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -65,7 +77,8 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**{**known, "base": BaseIdentity(**values["base"])})
         if not isinstance(manifest.files, dict) or set(manifest.files) != set(ADAPTER_FILES):
             raise ValueError(f"it names the files {list(manifest.files)}, not {list(ADAPTER_FILES)}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_kinds(manifest)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(f"cannot read {path}: {error}; train the adapter again with `loracle-finetune`") from error
     return manifest
 
@@ -93,6 +106,28 @@ def check_fits(folder: Path, manifest: Manifest, base: BaseIdentity) -> None:
                 f"the adapter in {folder} was made for {name} = {_short(wanted[name])}, this model has "
                 f"{_short(value)}; train it again with `loracle-finetune`"
             )
+
+
+def without_source(manifest: Manifest) -> Manifest:
+    """The manifest without the lines of the repository that an evaluation quotes; figures and names of files stay."""
+    evaluation = manifest.scores.get("evaluation")
+    if not isinstance(evaluation, Mapping):
+        return manifest
+    figures = {name: value for name, value in evaluation.items() if name not in SOURCE_SCORES}
+    return replace(manifest, scores={**manifest.scores, "evaluation": figures})
+
+
+def _check_kinds(manifest: Manifest) -> None:
+    """ValueError or TypeError where a field is not what everybody takes it for: the file may come from anywhere."""
+    base = manifest.base
+    texts = [manifest.created_at, manifest.repository, base.fingerprint, base.tokenizer_fingerprint]
+    texts += [*manifest.files.values()] + ([] if manifest.commit is None else [manifest.commit])
+    mappings = (manifest.plan, manifest.scores, manifest.versions, manifest.trained_files)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(each, dict) for each in mappings):
+        raise ValueError("a field is of the wrong kind")
+    if not all(isinstance(digest, str) for digest in manifest.trained_files.values()):
+        raise ValueError("trained_files names no checksums")
+    _ = manifest.made_at  # a ValueError for what is no time
 
 
 def _short(value: object) -> str:

@@ -1,21 +1,30 @@
 """The adapters of one repository, in the user's data folder: versions that stay, and a pointer to the one in force.
 
-A version is written aside and renamed; the pointer is a file that is replaced. Whoever reads sees the former state or
-the next one, never half of one, whenever the writer is killed.
+    <data>/adapters/<name and hash of the root>/
+        versions/<name>/    an adapter with its manifest; names sort by age
+        current             the version in force, and under it those to which a rollback goes, the nearest first
+        run/                a training that has not ended
+        run.lock            held by the process that trains
+        change.lock         held while versions or pointer change
+
+A version is written aside and renamed, then the pointer is replaced, and each is on the disk before the next begins:
+whoever reads sees the former state or the next one, whenever the writer is killed or the power fails.
+A version that was rolled back from is no longer in the pointer, so no later rollback returns to it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from server.lm.adapter_manifest import (
     ADAPTER_FILES,
@@ -23,16 +32,21 @@ from server.lm.adapter_manifest import (
     AdapterError,
     BaseIdentity,
     Manifest,
-    check_fits,
     check_whole,
     read_manifest,
     write_manifest,
 )
 from server.lm.errors import UserError
+from server.lm.file_lock import HeldError, held
+
+if TYPE_CHECKING:
+    from server.lm.checkpoint import Weights
 
 POINTER_FILE = "current"
+RUN_LOCK_FILE, CHANGE_LOCK_FILE = "run.lock", "change.lock"
+CHANGE_WAIT_S = 30.0  # for another process that changes something, which takes it a moment
 _ASIDE = ".partial-"
-_MAX_IMPORT_BYTES = 500_000_000
+_NAME = re.compile(r"(\d{8}-\d{6})(?:\.(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,7 @@ class StoredAdapter:
     manifest: Manifest | None  # None: it cannot be read
     problem: str | None
     is_current: bool
+    is_withdrawn: bool  # it was rolled back from, or never came into force; a rollback does not go there
 
 
 class AdapterStore:
@@ -51,21 +66,25 @@ class AdapterStore:
 
     def __init__(self, root: Path, data: Path | None = None) -> None:
         """`data` is the user's data folder unless told otherwise."""
-        root = root.resolve()
+        self._root = root = root.resolve()
         key = f"{root.name or 'root'}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
         self.folder = (data or _data_folder()) / "adapters" / key
-        self.run_folder = self.folder / "run"  # of a training that has not ended; its owner is whoever trains
+        self.run_folder = self.folder / "run"  # its owner is whoever holds the lock
         self._versions = self.folder / "versions"
 
     def current(self) -> Path | None:
         """The folder of the version in force; None where there is none."""
-        version = self._pointer()
+        version = next(iter(self._pointers()), None)
         folder = self._versions / version if version else None
         return folder if folder is not None and (folder / MANIFEST_FILE).is_file() else None
 
+    def version_of(self, folder: Path) -> str | None:
+        """The version that lies in a folder; None for an adapter from elsewhere."""
+        return folder.name if folder.parent == self._versions else None
+
     def versions(self) -> list[StoredAdapter]:
         """All versions, the newest first."""
-        pointer, found = self._pointer(), []
+        pointers, found = self._pointers(), []
         for name in self._names():
             folder = self._versions / name
             manifest, problem = None, None
@@ -74,14 +93,34 @@ class AdapterStore:
                 check_whole(folder, manifest)
             except AdapterError as error:
                 problem = str(error)
-            found.append(StoredAdapter(name, folder, manifest, problem, name == pointer))
+            is_current = name == next(iter(pointers), None)
+            found.append(StoredAdapter(name, folder, manifest, problem, is_current, name not in pointers))
         return found
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other adaptations of this repository away until the block or the process ends, however it ends.
+
+        UserError, with the number of the process, where one goes on; and where the folder cannot be written.
+        """
+        with ExitStack() as stack:
+            with _told(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(held(self.folder / RUN_LOCK_FILE))
+                except HeldError as error:
+                    raise UserError(
+                        f"{self._root} is being adapted already, by {error.holder}; wait until it has ended, or stop "
+                        f"it with Ctrl-C where it runs{_stop_command(error)}: what it has learned is kept for --resume"
+                    ) from None
+            yield
 
     def publish(self, candidate: Path, manifest: Manifest) -> str:
         """Puts the adapter in the folder `candidate` in force; the name of its version. UserError when it cannot."""
-        with _told(self.folder):
-            self._versions.mkdir(parents=True, exist_ok=True)
-            self._clean_up()
+        with self._changing(), _told(self.folder):
+            self._versions.mkdir(exist_ok=True)
+            for left in self._versions.glob(f"{_ASIDE}*"):  # by publications that were killed
+                shutil.rmtree(left, ignore_errors=True)
             aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self._versions))
             try:
                 for name in ADAPTER_FILES:
@@ -90,98 +129,136 @@ class AdapterStore:
                 check_whole(aside, manifest)
                 for name in (*ADAPTER_FILES, MANIFEST_FILE):
                     _flush(aside / name)
+                _flush_folder(aside)
                 version = self._new_name()
                 aside.rename(self._versions / version)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-            self._point_to(version)
+            _flush_folder(self._versions)
+            _flush_folder(self.folder)
+            try:
+                self._point_to([version, *self._pointers()])
+            except OSError:
+                shutil.rmtree(self._versions / version, ignore_errors=True)  # the pointer is as it was
+                raise
         return version
 
     def rollback(self) -> str:
-        """Puts the version before the one in force back; its name. UserError where there is none."""
-        names, pointer = self._names(), self._pointer()
-        earlier = names[names.index(pointer) + 1 :] if pointer in names else []
-        for name in earlier:
-            with suppress(AdapterError):
-                check_whole(self._versions / name, read_manifest(self._versions / name))
-                with _told(self.folder):
-                    self._point_to(name)
-                return name
+        """Puts the version back that was in force before the one that is; its name. UserError where there is none.
+
+        A damaged one is passed over, and so is what was rolled back from before, though it is newer.
+        """
+        if len(self._pointers()) > 1:
+            with self._changing():
+                former = self._pointers()[1:]
+                for number, name in enumerate(former):
+                    with suppress(AdapterError):
+                        check_whole(self._versions / name, read_manifest(self._versions / name))
+                        with _told(self.folder):
+                            self._point_to(former[number:])
+                        return name
         raise UserError(
             f"there is no earlier adapter to go back to in {self.folder}; `adapter: off` in the settings serves the "
             f"base model alone"
         )
 
     def export(self, file: Path) -> None:
-        """Writes the version in force into a zip file. UserError where there is none, or the file cannot be written."""
+        """Writes the version in force into a zip file. UserError where there is none, or the file cannot be written.
+
+        The file carries weights, figures and the names of the files that were learned, but no source text.
+        """
+        from server.lm.adapter_archive import pack
+
         folder = self.current()
         if folder is None:
             raise UserError(f"no adapter is in force in {self.folder}; train one first with `loracle-finetune`")
-        check_whole(folder, read_manifest(folder))
-        partial = file.with_name(file.name + ".partial")
+        manifest = read_manifest(folder)
+        check_whole(folder, manifest)
         with _told(file.parent):
-            try:
-                with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-                    for name in (*ADAPTER_FILES, MANIFEST_FILE):
-                        archive.write(folder / name, name)
-                os.replace(partial, file)
-            finally:
-                partial.unlink(missing_ok=True)
+            pack(folder, manifest, file)
 
-    def import_(self, file: Path, base: BaseIdentity) -> str:
-        """Puts the adapter of a zip file in force, once all of it is checked; its version. UserError otherwise."""
+    def import_(self, file: Path, base: BaseIdentity, weights: Weights) -> str:
+        """Puts the adapter of a zip file in force, once all of it is checked; its version.
+
+        `base` is the model that is to serve it, and `weights` are that model's: the adapter is merged into them to
+        try it. UserError for whatever is wrong; nothing has changed then.
+        """
+        from server.lm.adapter_archive import check_serves, unpack
+
         with tempfile.TemporaryDirectory(prefix="loracle-import-") as folder:
             unpacked = Path(folder)
+            with _told(unpacked):
+                unpack(file, unpacked)
             try:
-                with zipfile.ZipFile(file) as archive:
-                    if sorted(archive.namelist()) != sorted((*ADAPTER_FILES, MANIFEST_FILE)):
-                        raise ValueError(f"it holds {archive.namelist()[:5]}")
-                    if sum(info.file_size for info in archive.infolist()) > _MAX_IMPORT_BYTES:
-                        raise ValueError("it is larger than any adapter")
-                    archive.extractall(unpacked)
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
-                raise UserError(
-                    f"{file} is no exported adapter: {error}; make one with `loracle-finetune REPO --export FILE`"
+                manifest = check_serves(unpacked, base, weights)
+            except AdapterError as error:
+                says = str(error).replace(str(unpacked), str(file)).partition("; ")[0]
+                raise AdapterError(
+                    f"{says}; export it again where it was made, or train one here with `loracle-finetune "
+                    f"{self._root}`; the adapter in force is as it was"
                 ) from error
-            manifest = read_manifest(unpacked)
-            check_whole(unpacked, manifest)
-            check_fits(unpacked, manifest, base)
             return self.publish(unpacked, manifest)
 
-    def _pointer(self) -> str | None:
+    def _pointers(self) -> list[str]:
+        """The version in force, and those to which a rollback goes, the nearest first."""
         try:
-            name = (self.folder / POINTER_FILE).read_text(encoding="utf-8").strip()
+            lines = (self.folder / POINTER_FILE).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
-            return None
-        return name if name and name == Path(name).name else None
+            return []
+        # What is no name stands for a version that is not there: those behind it are not in force.
+        return [name if _NAME.fullmatch(name) else "" for name in map(str.strip, lines)]
 
-    def _point_to(self, version: str) -> None:
+    def _point_to(self, names: Sequence[str]) -> None:
         partial = self.folder / f"{POINTER_FILE}.partial"
-        partial.write_text(version + "\n", encoding="utf-8")
+        partial.write_text("".join(f"{name}\n" for name in names if name), encoding="utf-8")
         _flush(partial)
         os.replace(partial, self.folder / POINTER_FILE)
+        _flush_folder(self.folder)
 
     def _names(self) -> list[str]:
         """The versions' names, the newest first."""
         try:
-            return sorted((each.name for each in self._versions.iterdir() if each.name[0] != "."), reverse=True)
+            names = [each.name for each in self._versions.iterdir() if _NAME.fullmatch(each.name)]
         except OSError:
             return []
+        return sorted(names, key=_age, reverse=True)
 
     def _new_name(self) -> str:
         """A name behind all others, by the clock."""
         name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         newest = next(iter(self._names()), "")
-        if name > newest:
+        if not newest or _age(name) > _age(newest):
             return name
-        stem, _, number = newest.partition(".")
-        return f"{stem}.{int(number or 0) + 1:03}"
+        stem, number = _age(newest)
+        return f"{stem}.{number + 1:03}"
 
-    def _clean_up(self) -> None:
-        """Removes what killed publications left behind."""
-        for each in self._versions.iterdir():
-            if each.name.startswith(_ASIDE):
-                shutil.rmtree(each, ignore_errors=True)
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Waits until nobody else changes versions or pointer, and keeps others from it. UserError if that takes long.
+
+        So whatever lies aside was left by somebody who was killed.
+        """
+        with ExitStack() as stack:
+            with _told(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(held(self.folder / CHANGE_LOCK_FILE, CHANGE_WAIT_S))
+                except HeldError as error:
+                    raise UserError(
+                        f"the adapters in {self.folder} have been locked for {CHANGE_WAIT_S:.0f} s by {error.holder}; "
+                        f"wait until it has ended, or end it, and try again; the adapter in force is as it was"
+                    ) from None
+            yield
+
+
+def _age(name: str) -> tuple[str, int]:
+    """Where a version's name stands among others, the greater the newer."""
+    stem, _, number = name.partition(".")
+    return stem, int(number or 0)
+
+
+def _stop_command(error: HeldError) -> str:
+    return "" if error.process_id is None or os.name == "nt" else f", or with `kill -INT {error.process_id}`"
 
 
 def _data_folder() -> Path:
@@ -194,6 +271,19 @@ def _flush(path: Path) -> None:
     """To the disk itself: after a power failure a renamed file must not be empty."""
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """The names in a folder to the disk itself, where the system can: what comes later must not be there without them.
+
+    A refusal is no reason to stop: by then the names are changed for everybody who looks.
+    """
+    with suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from server.lm.adapter import merge_adapter
+from server.lm.adapter import merge_adapter, taught_tokens
 from server.lm.adapter_manifest import AdapterError, BaseIdentity, check_fits, check_whole, read_manifest
 from server.lm.checkpoint import Checkpoint, CheckpointError, CheckpointWeights, open_checkpoint, resolve_model
 from server.lm.engine import Engine, PrefixCache
 from server.lm.graph import Precision
 from server.lm.healing import TokenIndex
 from server.lm.prompt import PROMPT_VERSION
-from server.lm.tokenizer import Tokenizer, load_tokenizer
+from server.lm.tokenizer import BytePairTokenizer, Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def load_model(
             f"{checkpoint.config.vocab_size}; the two are not from the same model: restore the right tokenizer"
         )
     if adapter is not None:
-        checkpoint = _adapted(checkpoint, tokenizer, adapter)
+        checkpoint, tokenizer = _adapted(checkpoint, tokenizer, adapter)
     if engine == "auto":
         engine = "onnx" if importlib.util.find_spec("onnxruntime") else "torch"
     if engine == "torch":
@@ -97,16 +97,23 @@ def base_identity(checkpoint: Checkpoint, tokenizer: Tokenizer) -> BaseIdentity:
     return BaseIdentity(checkpoint.fingerprint, tokenizer.fingerprint, PROMPT_VERSION)
 
 
-def _adapted(checkpoint: Checkpoint, tokenizer: Tokenizer, adapter: Path) -> Checkpoint:
-    """The checkpoint with an adapter merged in, and a fingerprint of its own."""
+def _adapted(
+    checkpoint: Checkpoint, tokenizer: BytePairTokenizer, adapter: Path
+) -> tuple[Checkpoint, BytePairTokenizer]:
+    """The checkpoint with an adapter merged in and a fingerprint of its own; the tokenizer with what that taught."""
     manifest = read_manifest(adapter)
     check_whole(adapter, manifest)
     check_fits(adapter, manifest, base_identity(checkpoint, tokenizer))
     merged = merge_adapter(checkpoint.weights, adapter)
+    taught, marked = taught_tokens(adapter), tokenizer.with_markers()
+    if set(range(tokenizer.vocab_size, marked.vocab_size)) <= set(taught):
+        tokenizer = marked
+    n_tokens = max([checkpoint.config.vocab_size, *(token_id + 1 for token_id in taught)])
     digest = hashlib.sha256(checkpoint.fingerprint.encode())
     for name in sorted(manifest.files):
         digest.update(f"{name} {manifest.files[name]}\n".encode())
-    return replace(checkpoint, weights=merged, fingerprint=digest.hexdigest())
+    config = replace(checkpoint.config, vocab_size=n_tokens)
+    return replace(checkpoint, config=config, weights=merged, fingerprint=digest.hexdigest()), tokenizer
 
 
 def _make_engine(

@@ -158,6 +158,16 @@ class BytePairTokenizer:
             clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             return list(self._backend.encode(clean, add_special_tokens=False).ids)
 
+    def with_markers(self) -> BytePairTokenizer:
+        """This tokenizer with the prompt markers that it lacks behind its last entry; text is cut as before."""
+        import tokenizers
+
+        if self.special is not None:
+            return self
+        backend = tokenizers.Tokenizer.from_str(self._json)
+        backend.add_special_tokens(list(SPECIAL_TOKEN_NAMES))
+        return BytePairTokenizer(backend, self.fingerprint)
+
     def to_json(self) -> str:
         """The content of a `tokenizer.json` that gives this tokenizer back."""
         return self._json

@@ -14,15 +14,20 @@ from pygls.exceptions import JsonRpcInvalidParams
 from server.account import account_of
 from server.figures import memory_mb
 from server.lm.adapter_manifest import AdapterError, read_manifest
+from server.lm.adapter_store import AdapterStore
+from server.lm.errors import UserError
 from server.lsp.inline_completion import ACCEPTED
 from server.repository.barred import is_barred_path
 from server.trust import trust
 
 if TYPE_CHECKING:
-    from server.lm.model import LoadedModel
+    from server.adapter_age import AdapterAge
     from server.lsp.documents import OpenDocument
     from server.lsp.server import Server
+    from server.session import Session
     from server.settings import CompletionSettings
+
+GOES_ON = "a run goes on already"
 
 
 async def explain(ls: Server, target: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +57,7 @@ async def explain(ls: Server, target: dict[str, Any]) -> dict[str, Any]:
 async def status(ls: Server) -> dict[str, Any]:
     """What serves, how fast, how often, and what is wrong."""
     session, figures = ls.session, ls.session.figures
+    adapter = await _adapter(session)
     model = session.model
     p50, p95 = figures.percentile_ms(50), figures.percentile_ms(95)
     memory = memory_mb()
@@ -64,7 +70,7 @@ async def status(ls: Server) -> dict[str, Any]:
         "precision": model.precision if model is not None else None,
         "busy": session.is_busy,
         "index": session.indexing.status(),
-        "adapter": _adapter(model),
+        "adapter": adapter,
         "p50Ms": None if p50 is None else round(p50, 1),
         "p95Ms": None if p95 is None else round(p95, 1),
         "requests": figures.n_requests,
@@ -85,24 +91,26 @@ async def status(ls: Server) -> dict[str, Any]:
 async def finetune(ls: Server, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Teaches the model the first workspace folder; `{timeBudget: "10m"}` is optional. Answers at once.
 
-    `started` is false with a `problem` where there is no folder, or a run goes on already.
+    `started` is false with a `problem` where there is no folder, a run goes on already, or none can be started.
     """
-    if ls.finetuning.is_running:
-        return {"started": False, "problem": "a run goes on already"}
     if not ls.session.roots:
         return {"started": False, "problem": "no workspace folder is open; open the folder of the repository"}
     budget = options.get("timeBudget") if isinstance(options, Mapping) else None
     arguments = ["--base", ls.session.settings.model, *(["--time-budget", str(budget)] if budget else [])]
     for glob in ls.session.settings.exclude:
         arguments += ["--exclude", glob]
-    await ls.finetuning.start(ls.session.roots[0], arguments)
-    return {"started": True, "folder": str(ls.session.roots[0])}
+    root = ls.session.roots[0]
+    try:
+        is_started = await ls.finetuning.start(root, arguments)
+    except UserError as error:
+        return {"started": False, "problem": str(error)}
+    return {"started": True, "folder": str(root)} if is_started else {"started": False, "problem": GOES_ON}
 
 
 async def reload_adapter(ls: Server) -> dict[str, Any] | None:
     """Looks for another adapter at once; answers the one that serves, as `loracle.status` does."""
     await ls.adapters.look()
-    return _adapter(ls.session.model)
+    return await _adapter(ls.session)
 
 
 async def trust_workspace(ls: Server) -> list[str]:
@@ -140,21 +148,42 @@ COMMANDS = {
 }
 
 
-def _adapter(model: LoadedModel | None) -> dict[str, Any] | None:
-    """The adapter that serves, as plain JSON; None for none. `problem` says why the one that was wanted does not."""
+async def _adapter(session: Session) -> dict[str, Any] | None:
+    """The adapter that serves, as plain JSON; None for none. `problem` says why the one that was wanted does not.
+
+    `age` is null as long as it is being found out, and where no folder is open.
+    """
+    model = session.model
     if model is None or (model.adapter is None and model.adapter_problem is None):
         return None
-    folder = None if model.adapter is None else str(model.adapter)
-    return {"folder": folder, "problem": model.adapter_problem, **(_made(model.adapter) if model.adapter else {})}
+    if model.adapter is None:
+        return {"folder": None, "problem": model.adapter_problem}
+    age = await session.adapter_age()
+    shown = {"folder": str(model.adapter), "problem": model.adapter_problem, **_made(session, model.adapter)}
+    return shown | {"age": None if age is None else _aged(age)}
 
 
-def _made(folder: Path) -> dict[str, Any]:
-    """When, for what and from which commit an adapter was made; empty when it is gone meanwhile."""
+def _made(session: Session, folder: Path) -> dict[str, Any]:
+    """Which version an adapter is, and when, for what and from which commit it was made."""
+    version = AdapterStore(session.roots[0]).version_of(folder) if session.roots else None
     try:
         manifest = read_manifest(folder)
-    except AdapterError:
-        return {}
-    return {"createdAt": manifest.created_at, "repository": manifest.repository, "commit": manifest.commit}
+    except AdapterError:  # it is gone meanwhile
+        return {"version": version}
+    made = {"createdAt": manifest.created_at, "repository": manifest.repository, "commit": manifest.commit}
+    return {"version": version, **made}
+
+
+def _aged(age: AdapterAge) -> dict[str, Any]:
+    return {
+        "commits": age.n_commits,
+        "learnedFiles": age.n_learned,
+        "changedFiles": age.n_changed,
+        "newFiles": age.n_new,
+        "isWhole": age.is_whole,
+        "runAdvised": age.is_run_advised,
+        "advice": age.advice,
+    }
 
 
 def _read(ls: Server, uri: str) -> OpenDocument | None:

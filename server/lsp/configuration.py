@@ -61,6 +61,8 @@ class Configuration:
             suffixes = ",".join(sorted(suffix.removeprefix(".") for suffix in CODE_SUFFIXES))
             globs = (f"**/{PROJECT_FILE}", f"**/*.{{{suffixes}}}", "**/.gitignore")
             watchers = [types.FileSystemWatcher(glob_pattern=glob) for glob in globs]
+            # Of a folder that goes some editors tell its name alone.
+            watchers.append(types.FileSystemWatcher(glob_pattern="**/*", kind=types.WatchKind.Delete))
             self._server.session.indexing.watches = True
             registrations.append(
                 types.Registration(

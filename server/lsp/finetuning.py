@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 import sys
+import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
+from server.lm.errors import UserError
+
 if TYPE_CHECKING:
     from server.lsp.server import Server
 
@@ -24,8 +27,11 @@ logger = logging.getLogger(__name__)
 
 CREATE_TIMEOUT_S = 5.0
 LOOK_SECONDS = 0.3
+STOP_SECONDS = 60.0  # for a run that was asked to stop: a step may be long, and what was learned is kept after it
+MAX_LINE_BYTES = 1_000_000
 N_TOLD = 12  # last lines that tell how it ended
 PUBLISHED, NO_BETTER, INTERRUPTED = 0, 3, 130  # exit statuses
+_REFUSED = "not published, nothing has changed:"
 _STEP = re.compile(r"step (\d+) of (\d+)")
 
 
@@ -35,28 +41,58 @@ class Finetuning:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._child: asyncio.subprocess.Process | None = None
+        self._is_starting = False
+        self._stopped_at: float | None = None  # time.monotonic(), of the run that goes on or was the last
 
     @property
     def is_running(self) -> bool:
-        """Whether a run goes on."""
-        return self._child is not None and self._child.returncode is None
+        """Whether a run goes on, or is being started."""
+        return self._is_starting or (self._child is not None and self._child.returncode is None)
 
-    async def start(self, root: Path, options: Sequence[str]) -> None:
-        """Starts a run and returns; how it ended is told in a message."""
+    @property
+    def _was_stopped(self) -> bool:
+        return self._stopped_at is not None
+
+    async def start(self, root: Path, options: Sequence[str]) -> bool:
+        """Starts a run and returns; how it ended is told in a message. False where one goes on already.
+
+        UserError where the process cannot be started.
+        """
+        if self.is_running:
+            return False
+        self._is_starting, self._child, self._stopped_at = True, None, None  # before anybody else has a turn
         command = (sys.executable, "-P", "-m", "finetune", str(root), *options)
-        self._child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            self._child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                limit=MAX_LINE_BYTES,
+            )
+        except OSError as error:
+            raise UserError(
+                f"cannot start {sys.executable} ({error.strerror or error}); "
+                f"run `loracle-finetune {root}` in a terminal instead"
+            ) from error
+        finally:
+            self._is_starting = False
+        if self._was_stopped:  # while it was being started
+            self._interrupt(self._child)
         self._server.in_background(asyncio.create_task(self._follow(self._child, root)))
+        return True
 
     def stop(self) -> None:
-        """Ends a run as Ctrl-C does: what was learned is kept, and nothing has changed."""
-        if self._child is not None and self.is_running:
-            with suppress(ProcessLookupError, ValueError):
-                self._child.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
+        """Ends a run as Ctrl-C does: what was learned is kept, and nothing has changed. Does so once for each run."""
+        if self.is_running and self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+            if self._child is not None:
+                self._interrupt(self._child)
+
+    @staticmethod
+    def _interrupt(child: asyncio.subprocess.Process) -> None:
+        with suppress(ProcessLookupError, ValueError):
+            child.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
 
     async def _follow(self, child: asyncio.subprocess.Process, root: Path) -> None:
         token, lines = await self._shown(root), deque[str](maxlen=N_TOLD)
@@ -64,6 +100,9 @@ class Finetuning:
         while not (await asyncio.wait([reading], timeout=LOOK_SECONDS))[0]:
             if token is not None and self._server.work_done_progress.tokens[token].cancelled():
                 self.stop()
+            if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
+                with suppress(ProcessLookupError):
+                    child.kill()  # its state is whole at any moment
         status = await child.wait()
         if token is not None:
             self._server.work_done_progress.end(token, types.WorkDoneProgressEnd())
@@ -103,9 +142,9 @@ class Finetuning:
         if status == PUBLISHED:
             kind, said = types.MessageType.Info, f"the adapter of {root.name} is published"
         elif status == NO_BETTER:
-            reasons = lines[lines.index("not published, nothing has changed:") + 1 :] if lines else []
-            kind, said = types.MessageType.Warning, "not published, nothing has changed: " + " ".join(reasons)
-        elif status == INTERRUPTED:
+            reasons = lines[lines.index(_REFUSED) + 1 :] if _REFUSED in lines else lines
+            kind, said = types.MessageType.Warning, f"{_REFUSED} {' '.join(reasons)}"
+        elif status == INTERRUPTED or self._was_stopped:
             kind, said = types.MessageType.Info, "stopped, nothing has changed; `loracle-finetune --resume` goes on"
         else:
             last = lines[-1].removeprefix("loracle-finetune: ") if lines else f"it ended with status {status}"

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Literal
 
 from server.repository.barred import is_barred_path
 from server.repository.listing import Drop, Reason, names_in, nearest_first
 from server.repository.quality import WORKSPACE_LIMITS, Limits, text_reason, workspace_path_reason
 from server.repository.secrets import is_secret_path, scrub
+from server.repository.single_paths import still_told
 
 # Raise it with every change to what this package keeps, drops or cuts: what was cleaned before is then cleaned anew.
 RULE_VERSION = 1
@@ -48,7 +50,13 @@ class FileList:
 
     files: tuple[File, ...]
     drops: tuple[Drop, ...]
-    is_whole: bool  # False: there are more than are looked at, and those deepest in the tree are not among these
+    # There are more names, or more files, than are looked at: those deepest in the tree are not among these.
+    limit: Literal["names", "files"] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no limit was reached."""
+        return self.limit is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ def list_files(root: Path, rule: Rule, max_files: int = MAX_FILES) -> FileList:
     if len(wanted) > max_files:
         wanted = nearest_first(wanted)
         drops += (Drop(path, "beyond the limit") for path in wanted[max_files:])
-    is_whole = names.is_whole and len(wanted) <= max_files
+    limit: Literal["names", "files"] | None = "files" if len(wanted) > max_files else None
     files: list[File] = []
     folders = _Folders(root)
     for path in wanted[:max_files]:
@@ -82,7 +90,21 @@ def list_files(root: Path, rule: Rule, max_files: int = MAX_FILES) -> FileList:
             drops.append(looked)
         else:
             files.append(looked)
-    return FileList(tuple(sorted(files, key=lambda file: file.path)), tuple(drops), is_whole)
+    return FileList(
+        tuple(sorted(files, key=lambda file: file.path)), tuple(drops), limit if names.is_whole else "names"
+    )
+
+
+def outdated(root: Path, files: Iterable[File], rule: Rule) -> frozenset[str]:
+    """The paths of those files that are not on disk as they were, or may not be read any more.
+
+    Costs a look at each, and one at what git or `.gitignore` files say of them: no file is opened.
+    """
+    folders = _Folders(root)
+    was = {file.path: file for file in files}
+    same = [path for path, file in was.items() if _look(root, path, rule, folders) == file]
+    told = still_told(root, [path for path in same if name_reason(path, rule) is None])
+    return frozenset(was.keys() - told)
 
 
 def name_reason(path: str, rule: Rule) -> Reason | None:

@@ -1,7 +1,7 @@
 """The names of a folder's files: as git tells them, else by a walk that heeds `.gitignore`. No link is followed.
 
-Reads folders and `.gitignore` files alone, and starts nothing of the repository's own: git runs without its hooks and
-its file system monitor. Knows nothing of what is in the files.
+Reads folders and `.gitignore` files alone, and starts nothing of the repository's own: git runs without its hooks, its
+file system monitor and its remotes. Knows nothing of what is in the files.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
+from server.repository.ignore_files import IgnoreFile, is_ignored, read_ignore_file
 
 # What a walk looks at, at most; reached where somebody opens a whole disk.
 MAX_NAMES = 1_000_000
 GIT_LIMIT_S = 60.0
-MAX_IGNORE_BYTES = 1_000_000
 
 # Made by tools, whatever git or `.gitignore` says of them. Any folder that holds pyvenv.cfg is one more.
-_TOOL_FOLDERS = frozenset(
+TOOL_FOLDERS = frozenset(
     "node_modules bower_components site-packages __pycache__ .git .hg .svn .tox .nox .eggs .cache .mypy_cache "
     ".pytest_cache .ruff_cache .hypothesis .ipynb_checkpoints .gradle .terraform .next .nuxt .yarn .pnpm-store".split()
 )
-_ENVIRONMENT_MARK = "pyvenv.cfg"
+ENVIRONMENT_MARK = "pyvenv.cfg"
 
 Reason = Literal[
     "ignored", "hidden", "environment or cache", "link", "nested repository", "beyond the limit", "unusable name",
@@ -57,49 +55,38 @@ class Names:
 
 def names_in(root: Path) -> Names:
     """What git would take of `root`, tracked or not; without git, or outside of its work trees, what a walk finds."""
-    listed = git_names(root)
-    if listed is not None and (listed or (root / ".git").exists()):
-        return _without_tool_folders(listed)
-    # Git lists nothing of a folder that the repository around it ignores, but the user has opened just that one.
-    return walked_names(root)
+    return names_from_git(root) or walked_names(root)
 
 
-def passed_over(root: Path, paths: Sequence[str]) -> frozenset[str]:
-    """Those of `paths` that `names_in` would not tell, ignored ones above all; a file need not exist to be asked about.
+def names_from_git(root: Path) -> Names | None:
+    """What git would take of `root`; None where git is not asked.
 
-    For single files that change or are open: costs one start of git, not a look at the whole tree.
+    It lists nothing of a folder that the repository around it ignores, but the user has opened just that one.
     """
-    ignored = _ignored_by_git(root, paths)
-    if ignored is None:
-        passed = (path for path in paths if _is_hidden(path) or _is_ignored(root, path))
-    else:
-        passed = (path for path in paths if path in ignored or _is_nested(root, path))
-    return frozenset(passed) | {path for path in paths if _is_tools_or_linked(root, path)}
+    listed = git_names(root)
+    if listed is None or not (listed or (root / ".git").exists()):
+        return None
+    return _without_tool_folders(listed)
 
 
 def git_names(root: Path) -> list[str] | None:
     """Git's own list, deleted files among them; None where git is missing, refuses, or takes too long."""
-    listed = _git(root, ["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+    listed = git_says(root, ["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
     # A file in conflict is listed three times.
     return None if listed is None else [name for name in dict.fromkeys(listed.split("\0")) if name]
 
 
-def _ignored_by_git(root: Path, paths: Sequence[str]) -> set[str] | None:
-    """Those that git ignores and does not track; None where git is not asked, as in `names_in`."""
-    # Git gives a meaning to a colon at the start of a path.
-    told = _git(root, ["check-ignore", "-z", "--stdin"], "\0".join([".", *(f"./{path}" for path in paths)]))
-    if told is None:
-        return None
-    ignored = told.split("\0")
-    return None if "." in ignored else {path.removeprefix("./") for path in ignored}
+def git_says(root: Path, arguments: Sequence[str], told: str = "") -> str | None:
+    """What git says; None where it is missing, refuses, or takes too long.
 
-
-def _git(root: Path, arguments: Sequence[str], told: str = "") -> str | None:
-    """What git says; None where it is missing, refuses, or takes too long. Nothing of the repository's own is run."""
+    Nothing of the repository's own is run, and nothing is fetched: what a partial clone lacks is refused.
+    """
     command = ["git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-C", str(root)]
     # A server started from a git hook inherits which repository that hook is about.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
+    environment["GIT_NO_LAZY_FETCH"] = "1"
+    environment["GIT_ALLOW_PROTOCOL"] = "none"  # the name of no protocol: older gits do not know the line above
     try:
         done = subprocess.run(
             [*command, *arguments],
@@ -136,13 +123,13 @@ def nearest_first(paths: Sequence[str]) -> list[str]:
 
 def _without_tool_folders(paths: Sequence[str]) -> Names:
     """Git's list without what a user forgot to ignore."""
-    environments = {path.rpartition("/")[0] for path in paths if path.endswith("/" + _ENVIRONMENT_MARK)}
+    environments = {path.rpartition("/")[0] for path in paths if path.endswith("/" + ENVIRONMENT_MARK)}
     judged: dict[str, bool] = {"": False}
 
     def is_tools(folder: str) -> bool:
         if folder not in judged:
             outer, _, name = folder.rpartition("/")
-            judged[folder] = name in _TOOL_FOLDERS or folder in environments or is_tools(outer)
+            judged[folder] = name in TOOL_FOLDERS or folder in environments or is_tools(outer)
         return judged[folder]
 
     kept: list[str] = []
@@ -159,7 +146,7 @@ def _without_tool_folders(paths: Sequence[str]) -> Names:
 
 def _walk(root: Path, max_names: int) -> Iterator[str | Drop]:
     """Files and what is passed over, folder by folder, the nearest first; at most `max_names` of both."""
-    waiting: deque[tuple[str, tuple[_Ignored, ...]]] = deque([("", ())])
+    waiting: deque[tuple[str, tuple[IgnoreFile, ...]]] = deque([("", ())])
     n_left = max_names
     while waiting and n_left > 0:
         folder, rules = waiting.popleft()
@@ -171,110 +158,33 @@ def _walk(root: Path, max_names: int) -> Iterator[str | Drop]:
             n_left -= 1
             continue
         names = {entry.name for entry in entries}
-        if folder and _ENVIRONMENT_MARK in names:
+        if folder and ENVIRONMENT_MARK in names:
             yield Drop(folder, "environment or cache")
             n_left -= 1
             continue
-        if ".gitignore" in names and (spec := _read_ignore_file(root / folder / ".gitignore")) is not None:
-            rules = (_Ignored(folder, spec), *rules)
+        if ".gitignore" in names and (spec := read_ignore_file(root / folder / ".gitignore")) is not None:
+            rules = (IgnoreFile(folder, spec), *rules)
         for entry in entries:
             path = folder + entry.name
             if not _is_folder(entry):
                 n_left -= 1
-                yield Drop(path, "link") if entry.is_symlink() else _judged(path, rules)
+                if entry.is_symlink():
+                    yield Drop(path, "link")
+                else:
+                    yield Drop(path, "ignored") if is_ignored(path, rules) else path
                 continue
             path += "/"
-            if entry.name in _TOOL_FOLDERS:
+            if entry.name in TOOL_FOLDERS:
                 n_left -= 1
                 yield Drop(path, "environment or cache")
             elif entry.name.startswith("."):
                 n_left -= 1
                 yield Drop(path, "hidden")
-            elif isinstance(judged := _judged(path, rules), Drop):
+            elif is_ignored(path, rules):
                 n_left -= 1
-                yield judged
+                yield Drop(path, "ignored")
             else:
                 waiting.append((path, rules))
-
-
-def _is_tools_or_linked(root: Path, path: str) -> bool:
-    """Whether a file is a link, or a folder that it lies in is one or was made by a tool."""
-    folders = _folders_of(path)
-    return any(os.path.islink(root / each) for each in (*folders, path)) or any(
-        folder.rpartition("/")[2] in _TOOL_FOLDERS or (root / folder / _ENVIRONMENT_MARK).exists() for folder in folders
-    )
-
-
-def _is_nested(root: Path, path: str) -> bool:
-    """Whether a file lies in a repository inside this one."""
-    return any((root / folder / ".git").exists() for folder in _folders_of(path))
-
-
-def _is_hidden(path: str) -> bool:
-    """Whether a file lies in a hidden folder."""
-    return any(part.startswith(".") for part in path.split("/")[:-1])
-
-
-def _is_ignored(root: Path, path: str) -> bool:
-    """Whether a `.gitignore` file between the root and the path names it, or a folder that it lies in."""
-    rules: tuple[_Ignored, ...] = ()
-    inner = [f"{folder}/" for folder in _folders_of(path)]
-    for folder, below in zip(["", *inner], [*inner, path], strict=True):
-        if (spec := _read_ignore_file(root / folder / ".gitignore")) is not None:
-            rules = (_Ignored(folder, spec), *rules)
-        if isinstance(_judged(below, rules), Drop):
-            return True
-    return False
-
-
-def _folders_of(path: str) -> list[str]:
-    """The folders that a path lies in, the outermost first, without the root."""
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    """One `.gitignore` file: its folder, which ends in a slash or is empty, and its patterns."""
-
-    folder: str
-    spec: GitIgnoreSpec
-
-
-def _judged(path: str, rules: Sequence[_Ignored]) -> str | Drop:
-    """The path, or the drop where the innermost file that says anything of it says that it is ignored."""
-    for rule in rules:
-        verdict = rule.spec.check_file(path[len(rule.folder) :]).include
-        if verdict is not None:
-            return Drop(path, "ignored") if verdict else path
-    return path
-
-
-def _read_ignore_file(path: Path) -> GitIgnoreSpec | None:
-    """The patterns of a `.gitignore` file; lines that are none are passed over. None if it cannot be read."""
-    from pathspec import GitIgnoreSpec
-
-    if path.is_symlink() or not path.is_file():
-        return None
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-            lines = stream.read(MAX_IGNORE_BYTES).splitlines()
-    except OSError:
-        return None
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except ValueError:
-        return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
-
-
-def _is_pattern(line: str) -> bool:
-    from pathspec import GitIgnoreSpec
-
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except ValueError:
-        return False
-    return True
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

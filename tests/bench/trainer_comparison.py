@@ -26,14 +26,13 @@ import torch
 import transformers
 
 from finetune import training
+from finetune.base import Base, open_base
 from finetune.collect import check_enough, collect
 from finetune.examples import Examples, Rows, make_examples
-from finetune.lora import LoraModel, LoraShape, multiplies_bf16
+from finetune.lora import multiplies_bf16
 from finetune.planning import Plan
 from finetune.pretrain.gpt2 import IGNORED
 from finetune.split import split
-from server.lm.checkpoint import resolve_model
-from server.lm.tokenizer import load_tokenizer
 from tests.bench.machine import look
 
 MAX_RATIO = 2 / 3  # of the Trainer's time
@@ -49,7 +48,7 @@ class Run:
     validation: float  # nats a token, of the last state
 
 
-def ours(base: Path, examples: Examples, plan: Plan) -> Run:
+def ours(base: Base, examples: Examples, plan: Plan) -> Run:
     """By `finetune.training`."""
     folder = Path(tempfile.mkdtemp(prefix="trainer-comparison-"))
     began = 0.0
@@ -60,17 +59,17 @@ def ours(base: Path, examples: Examples, plan: Plan) -> Run:
             began = time.perf_counter()
 
     try:
-        trained = training.train(base, examples.train, examples.validation, plan, folder, told=told)
+        trained = training.train(base, examples, plan, folder, told=told)
         seconds = time.perf_counter() - began
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Run("ours", seconds, trained.history[-1][2])
 
 
-def theirs(base: Path, examples: Examples, plan: Plan, bf16: bool = False) -> Run:
+def theirs(base: Base, examples: Examples, plan: Plan, bf16: bool = False) -> Run:
     """By transformers' Trainer, on the model as peft makes it."""
     torch.set_num_threads(plan.threads)
-    model = LoraModel(base, LoraShape(plan.rank, plan.alpha, bf16=plan.bf16), plan.seed)
+    model = training.new_adapter(base, plan, examples.train)
     named = model.parameters()
     groups = [
         {"params": [value for name, value in named.items() if ("lora_B" in name) is rising], "lr": rate}
@@ -101,8 +100,8 @@ def theirs(base: Path, examples: Examples, plan: Plan, bf16: bool = False) -> Ru
     trainer = transformers.Trainer(
         model=model.peft,
         args=arguments,
-        train_dataset=_dataset(_in_our_order(examples.train, plan)),
-        eval_dataset=_dataset(examples.validation),
+        train_dataset=_dataset(_in_our_order(examples.train, plan, base.special.pad), base.special.pad),
+        eval_dataset=_dataset(examples.validation, base.special.pad),
         optimizers=(optimizer, schedule),
     )
     try:
@@ -112,28 +111,28 @@ def theirs(base: Path, examples: Examples, plan: Plan, bf16: bool = False) -> Ru
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     model.merge()
-    return Run("Trainer + peft", seconds, training.validation_loss(model, examples.validation, plan))
+    return Run("Trainer + peft", seconds, training.validation_loss(model, examples.validation, plan, base.special.pad))
 
 
-def _in_our_order(rows: Rows, plan: Plan) -> Rows:
+def _in_our_order(rows: Rows, plan: Plan, pad_id: int) -> Rows:
     """The rows of all steps, one after the other."""
-    batches = (training._batch(rows, plan, step) for step in range(plan.steps))
+    batches = (training._batch(rows, plan, step, pad_id) for step in range(plan.steps))
     whole = torch.cat([torch.cat([ids, targets[:, -1:]], dim=1) for ids, targets in batches])
-    return whole.masked_fill(whole == IGNORED, training.PAD_ID).numpy()
+    return whole.masked_fill(whole == IGNORED, pad_id).numpy()
 
 
-def _dataset(rows: Rows) -> list[dict[str, Any]]:
+def _dataset(rows: Rows, pad_id: int) -> list[dict[str, Any]]:
     """The rows as the Trainer takes them; targets are given as they are, so that no position is lost."""
     found = []
     for row in torch.from_numpy(rows.astype("int64")):
-        targets = row[1:].masked_fill(row[1:] == training.PAD_ID, IGNORED)
+        targets = row[1:].masked_fill(row[1:] == pad_id, IGNORED)
         found.append({"input_ids": row[:-1], "labels": targets, "shift_labels": targets})
     return found
 
 
-def compare(base: Path, examples: Examples, plan: Plan, rounds: int, trainer_bf16: bool = False) -> list[Run]:
+def compare(base: Base, examples: Examples, plan: Plan, rounds: int, trainer_bf16: bool = False) -> list[Run]:
     """Both in turn, who begins changes from round to round."""
-    loops: list[Callable[[Path, Examples, Plan], Run]] = [ours, partial(theirs, bf16=trainer_bf16)]
+    loops: list[Callable[[Base, Examples, Plan], Run]] = [ours, partial(theirs, bf16=trainer_bf16)]
     runs = []
     for number in range(rounds):
         for loop in loops if number % 2 == 0 else reversed(loops):
@@ -167,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(machine.warning)
     found = collect(options.repository)
     check_enough(found)
-    base = resolve_model("default")
+    base = open_base("default")
     plan = Plan(
         steps=options.steps,
         rank=options.rank,
@@ -175,10 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warmup_steps=max(options.steps // 10, 1),
         validate_every=max(options.steps // 2, 1),
         threads=options.threads,
+        general_rows=0,  # the Trainer has no such loss
         bf16=multiplies_bf16(),
     )
     files = split(options.repository, found.files)
-    examples = make_examples(files, load_tokenizer(base), plan.length, plan.seed)
+    examples = make_examples(files, base.tokenizer, plan.length, plan.seed)
     runs = compare(base, examples, plan, options.rounds, options.trainer_bf16)
     ratio, above = verdict(runs)
     print(f"ours takes {ratio:.2f} of the time; validation loss {above:+.4f} nats a token")

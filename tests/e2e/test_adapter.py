@@ -65,6 +65,7 @@ def test_a_published_adapter_serves_within_seconds_and_goes_with_a_rollback(
     assert taken < LIMIT_S
     first = server.execute("loracle.status")["adapter"]
     assert first["folder"] == str(AdapterStore(work).current()) and first["repository"] == "shop"
+    assert first["version"] == AdapterStore(work).versions()[0].version and first["age"]["runAdvised"] is False
     publish(work, scripted_model, tmp_path, 2)
     assert server.execute("loracle.reloadAdapter")["folder"] != first["folder"]
     AdapterStore(work).rollback()

@@ -197,6 +197,35 @@ def test_a_restart_finds_the_index(edit: Edit, work: Path) -> None:
     assert editor.offered("value = compute_ch").endswith("(amber)")
 
 
+def test_what_went_or_is_ignored_since_the_last_server_is_not_offered(edit: Edit, work: Path) -> None:
+    for word in ("amber", "cobalt"):
+        (work / f"{word}.py").write_text(text_with(word))
+    (work / "linen.py").write_text(text_with("linen"))
+    editor = edit()
+    generation = editor.wait_for_index()["generation"]
+    assert editor.server.leave() == 0
+    (work / "amber.py").unlink()
+    (work / ".gitignore").write_text("cobalt.py\n")
+    editor = edit()
+    editor.wait_for_index()
+    for typed in ("def about_am", "def about_co", "value = compute_ch", "value = compute_checksum_of("):
+        assert not {"amber.py", "cobalt.py"} & sources(editor, typed)
+        assert not any(word in editor.offered(typed) for word in ("amber", "cobalt"))
+    assert editor.offered("value = compute_ch").endswith("(linen)")
+    editor.wait_until(lambda: editor.status()["generation"] != generation)
+
+
+def test_a_folder_that_is_told_to_be_gone_stops_answering(edit: Edit, work: Path) -> None:
+    (work / "v1.2").mkdir()
+    (work / "v1.2" / "inner.py").write_text(text_with("amber"))
+    editor = edit()
+    editor.wait_for_index()
+    assert editor.offered("value = compute_ch").endswith("(amber)")
+    (work / "v1.2").rename(work.parent / "elsewhere")
+    editor.told((work / "v1.2", DELETED))
+    assert "amber" not in editor.offered("value = compute_che")
+
+
 def test_indexing_is_shown_as_progress(edit: Edit) -> None:
     editor = edit()
     begun = editor.server.wait_for(lambda message: "indexing" in json.dumps(message.get("params", {})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ N_A_KIND, N_FUNCTIONS = 12, 4
 
 def test_two_runs_agree_to_the_case(tmp_path: Path) -> None:
     options = Options(files=())
+    # A copy: somebody may be at work on the files.
+    sources = shutil.copytree(SOURCES, tmp_path / "sources" / SOURCES.name)
     runs = []
     for name in ("first", "second"):
-        repository = prepare(Package("python", "loracle", "0", "", "server"), SOURCES, tmp_path / name)
+        repository = prepare(Package("python", "loracle", "0", "", "server"), sources, tmp_path / name)
         drawn = cases.draw(repository, N_A_KIND, frozenset())
         functions = explaining.draw(repository, N_FUNCTIONS)
         found = Found()

@@ -1,0 +1,72 @@
+"""How much of an adapter is kept: as much as general code bears, and no more than helps.
+
+Between the base and the adapter lies a line of models that know nearly all of both (Wortsman et al. 2022, robust
+fine-tuning by weight averaging). On the tuning packages most of the gain is left where nearly nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from finetune.base import Base
+from finetune.examples import Rows
+from finetune.general import choosing_rows
+from finetune.planning import Plan
+from finetune.training import new_adapter, validation_loss
+
+STRENGTHS = tuple(step / 20 for step in range(20, 1, -1))
+MAX_RISE = 0.017  # of general code's nats a token; the gate allows a little more, on other text
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """What was kept of an adapter."""
+
+    value: float  # 0..1: 0 is the base, 1 what was trained
+    validation: float  # nats a token
+    general_rise: float  # share of the base's nats a token of general code
+
+
+def settle(base: Base, plan: Plan, rows: Rows, validation: Rows, adapter: Path, device: str = "cpu") -> Strength:
+    """Weakens the adapter in a folder, which `rows` have taught, as far as general code asks for it.
+
+    Of the strengths that general code bears the one with the lowest validation loss. Where it bears none, the least
+    one: the gate then says what is wrong.
+    """
+    torch.set_num_threads(plan.threads)
+    model = new_adapter(base, plan, rows, device)
+    untrained = model.values()
+    general = choosing_rows(base.tokenizer, base.special, plan.length)
+    before = validation_loss(model, general, plan, base.special.pad)
+    model.load(adapter)
+    trained = model.values()
+    best: Strength | None = None
+    for value in STRENGTHS:
+        model.set_values(weakened(untrained, trained, value))
+        rise = validation_loss(model, general, plan, base.special.pad) / before - 1
+        if rise > MAX_RISE and value > STRENGTHS[-1]:
+            continue
+        found = Strength(value, validation_loss(model, validation, plan, base.special.pad), rise)
+        if best is not None and found.validation >= best.validation:
+            break
+        best = found
+    assert best is not None  # the last strength is always looked at
+    model.set_values(weakened(untrained, trained, best.value))
+    model.save(adapter)
+    return best
+
+
+def weakened(untrained: Mapping[str, Tensor], trained: Mapping[str, Tensor], strength: float) -> dict[str, Tensor]:
+    """The values of an adapter that changes the base by a share of what the trained one does."""
+    values = {}
+    for name, value in trained.items():
+        if "lora_A" in name:  # the product with B, which begins at nought, is what counts
+            values[name] = value
+        else:
+            values[name] = torch.lerp(untrained[name], value, strength)
+    return values
