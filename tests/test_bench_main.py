@@ -79,6 +79,60 @@ def test_all_parts_run_and_a_failed_one_is_named(
     assert "failed: replay: the server died" in capsys.readouterr().out
 
 
+def test_a_part_with_a_mistake_of_ours_does_not_take_the_others_along(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def module(name: str) -> SimpleNamespace:
+        def run(options: Options) -> list[Row]:
+            if "replay" in name:
+                raise ValueError("a range outside of the document")
+            return [Row("index", "build", 1.0, "s")]
+
+        return SimpleNamespace(run=run)
+
+    monkeypatch.setattr(bench, "import_module", module)
+    path = tmp_path / "result.json"
+    assert bench.main(["index", "replay", "--json", str(path)]) == 1
+    said = capsys.readouterr()
+    assert "failed: replay: ValueError: a range outside of the document" in said.out
+    assert "Traceback" in said.err
+    assert json.loads(path.read_text())["rows"][0]["what"] == "build"
+
+
+def test_the_time_of_each_part_and_of_all_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, [])
+    path = tmp_path / "result.json"
+
+    def told(*arguments: str) -> list[tuple[str, float | None]]:
+        bench.main([*arguments, "--json", str(path)])
+        return [(row["what"], row["at_most"]) for row in json.loads(path.read_text())["rows"] if row["part"] == "time"]
+
+    bench_parts = ("process", "replay", "index", "engines")
+    assert told(*bench_parts) == [
+        *((part, None) for part in bench_parts),
+        ("in all: process, replay, engines, index", 900),
+    ]
+    assert told("quality") == [("quality", None), ("in all: quality", 1_500)]
+    assert told("quality", "--quick") == [("quality", None), ("in all: quality", 240)]
+    assert told("quality", "--count", "7") == [("quality", None)]
+    assert told("index", "--quick") == [("index", None)]
+
+
+@pytest.mark.parametrize("seconds, is_missed", [(400.0, False), (700.0, True)])
+def test_the_time_of_all_has_a_bound(seconds: float, is_missed: bool) -> None:
+    rows = bench.time_rows({"engines": seconds, "replay": 300.0, "index": 0.0, "process": 0.0}, Options(files=()))
+    assert (rows[-1].value, rows[-1].is_missed) == (seconds + 300, is_missed)
+    assert not any(row.is_missed for row in rows[:-1])
+
+
+def test_downloaded_models_are_found_beside_a_cache_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HF_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert machine.cache_variables(tmp_path / "own")["HF_HOME"] == str(tmp_path / "caches" / "huggingface")
+    monkeypatch.setenv("HF_HOME", "/elsewhere")
+    assert machine.cache_variables(tmp_path / "own")["HF_HOME"] == "/elsewhere"
+
+
 def test_a_package_that_cannot_be_fetched_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

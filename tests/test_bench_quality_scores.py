@@ -9,7 +9,8 @@ import pytest
 
 from tests.bench.quality.asking import Answer
 from tests.bench.quality.cases import Case
-from tests.bench.quality.comparison import cases_of, compare
+from tests.bench.quality.comparison import compare, run_in
+from tests.bench.quality.comparison_report import comparison_rows, comparison_section
 from tests.bench.quality.floors import Corpus, Text, copied, own_sources
 from tests.bench.quality.results import Result, highest_threshold, result, sweep
 from tests.bench.quality.scores import interval, score
@@ -95,8 +96,8 @@ def test_a_weighted_mean_is_that_of_all_characters() -> None:
     assert interval([], []) is None
 
 
-def made(target: str, answer: str, confidence: float, line: int = 1) -> Result:
-    case = Case("demo", "next_line", "demo/a.py", "python", line, "", target, "\n")
+def made(target: str, answer: str, confidence: float, line: int = 1, repository: str = "demo") -> Result:
+    case = Case(repository, "next_line", "demo/a.py", "python", line, "", target, "\n")
     offered = confidence if answer else None
     return result(case, Answer(answer, offered, 10.0, "offered"), {"file": "", "repository": target})
 
@@ -120,7 +121,7 @@ def test_two_runs_are_compared_case_by_case(tmp_path: Path) -> None:
     ours = [made("aa", "aa", 0.9, 1).as_json(), made("bb", "bb", 0.9, 2).as_json(), made("cc", "cc", 0.9, 3).as_json()]
     theirs = [made("aa", "xx", 0.9, 1).as_json(), made("bb", "bb", 0.9, 2).as_json(), made("dd", "", 0.9, 4).as_json()]
     found = compare(ours, theirs)
-    in_all = found.differences[-1]
+    in_all = found.of_kind("all")[0]
     assert (in_all.kind, in_all.n_cases, in_all.n_other_answers) == ("all", 2, 1)
     assert in_all.exact is not None and in_all.exact.mean == 50
     assert (found.n_only_here, found.n_only_there, found.agrees) == (1, 1, False)
@@ -128,7 +129,51 @@ def test_two_runs_are_compared_case_by_case(tmp_path: Path) -> None:
     assert compare(ours, ours).agrees
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"details": {"quality": {"cases": ours}}}))
-    assert cases_of(path) == ours
+    assert (run_in(path).cases, run_in(path).explanations) == (ours, [])
+
+
+def told(name: str, said: str, file: str = "demo/a.py") -> dict[str, object]:
+    """An explanation as a run tells it."""
+    return {
+        "id": f"demo/explanation/{name}",
+        "file": file,
+        "expected": "add two numbers.",
+        "sentences": {"server": said},
+    }
+
+
+def test_two_runs_are_compared_by_repository_and_kind_beside_the_copies() -> None:
+    ours = [made("aa", "aa", 0.9, 1), made("bb", "bb", 0.9, 2), made("cc", "xx", 0.9, 3, repository="other")]
+    theirs = [made("aa", "xx", 0.9, 1), made("bb", "bb", 0.9, 2), made("cc", "cc", 0.9, 3, repository="other")]
+    found = compare([each.as_json() for each in ours], [each.as_json() for each in theirs])
+    exact = {(each.repository, each.kind): each.exact and each.exact.mean for each in found.differences}
+    assert exact["demo", "all"] == exact["demo", "next_line"] == 50
+    assert exact["other", "all"] == -100 and exact["all", "all"] == 0 and exact["all", "api_line"] is None
+    (demo,) = (each for each in found.of_kind("all") if each.repository == "demo")
+    assert [demo.here and demo.here.mean, demo.there and demo.there.mean] == [100, 50]
+    assert [each and each.mean for each in demo.copies.values()] == [0, 100]
+    assert demo.above_copy is not None and demo.above_copy.mean == 0
+    rows = {row.what: row for row in comparison_rows(found)}
+    assert rows["exact match above the other run"].value == 0
+    assert rows["exact match above the other run, demo"].value == 50
+    assert (
+        "[50.0, 50.0], of 2 cases in both: 100.0 here, 50.0 there" in rows["exact match above the other run, demo"].note
+    )
+    assert json.loads(json.dumps(found.as_json()))["differences"][0]["repository"] == "all"
+    (table,) = comparison_section(found).blocks
+    assert len(table.rows) == 3 * 4  # type: ignore[union-attr]
+
+
+def test_sentences_of_two_runs_are_compared_function_by_function() -> None:
+    ours = [told("1", "add two numbers."), told("2", "add two numbers."), told("3", "add", "demo/b.py")]
+    theirs = [told("1", "add two numbers."), told("2", ""), told("4", "")]
+    found = compare([], [], ours, theirs)
+    in_all, demo = found.explanations
+    assert (in_all.repository, demo.repository, demo.n_functions) == ("all", "demo", 2)
+    assert demo.chrf is not None and demo.chrf.mean == 50
+    rows = {row.what: row.value for row in comparison_rows(found)}
+    assert rows["explanations: chrF above the other run"] == rows["explanations: chrF above the other run, demo"] == 50
+    assert len(comparison_section(found).blocks) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"details": null}'])
@@ -136,4 +181,4 @@ def test_a_file_that_is_no_run_is_named(content: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(content)
     with pytest.raises(BenchError, match="run.json holds no run of quality"):
-        cases_of(path)
+        run_in(path)

@@ -1,16 +1,23 @@
-"""The typing replay tells answers apart, times only the model's, and accepts what would be typed anyway."""
+"""The typing replay tells answers apart, times those that are new, accepts what would be typed anyway, and types the
+same keys again without an index."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bench import replay
-from tests.bench.client import Pending, offset_at
+from tests.bench.client import Pending, ServerFailure
 from tests.bench.heldout import SourceFile, generator
-from tests.bench.replay import MAX_PAUSE_S, Tally, counts_of, pause_s, rows, stretch_of
+from tests.bench.options import Options
+from tests.bench.positions import offset_at
+from tests.bench.replay import MAX_PAUSE_S, Stretch, counts_of, laid_out, pause_s, stretch_of
+from tests.bench.replay_rows import Tally, index_rows, rows
+from tests.bench.repositories import FABRIC, RXJS
+from tests.bench.suggestion import Item
 from tests.bench.table import BenchError
 
 LINES = [f"def f{n}(a):\n    return a + {n}\n" for n in range(40)]
@@ -23,6 +30,7 @@ class FakeClient:
     def __init__(self, answers: Iterator[str]) -> None:
         self.text = ""
         self.n_accepted = self.n_cancelled = 0
+        self.texts: list[str] = []  # at each request
         self._answers = answers
         self._counts = dict.fromkeys(replay.COUNTS, 0)
 
@@ -35,6 +43,7 @@ class FakeClient:
 
     def ask(self, uri: str, position: Mapping[str, int]) -> Pending:
         pending = Pending(1, "textDocument/inlineCompletion", 0.0)
+        self.texts.append(self.text)
         offset = offset_at(self.text, position)
         kind = next(self._answers)
         if kind == "late":
@@ -48,6 +57,8 @@ class FakeClient:
             items = [self._item(position, FILE.text[offset:].split("\n")[0])]
         elif kind == "known":
             self._counts["typedThrough"] += 1
+            items = [self._item(position, "nonsense")]
+        elif kind == "index":
             items = [self._item(position, "nonsense")]
         pending.settle({"result": {"items": items}}, replay.time.perf_counter())
         return pending
@@ -81,18 +92,24 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def typed(client: FakeClient, n_keys: int) -> Tally:
     tally = Tally()
-    replay._Replay(client, FILE, tally).type(n_keys)  # type: ignore[arg-type]
+    followed(client, n_keys, tally, None)
     return tally
 
 
-def test_answers_are_told_apart_and_only_the_models_are_timed() -> None:
-    kinds = ["model", "known", "gated", "late", "model", "late"]
+def followed(client: FakeClient, n_keys: int, tally: Tally, follow: Mapping[int, Item] | None) -> Mapping[int, Item]:
+    stretch = Stretch(FILE, Path("/repository"))
+    return replay._Replay(client, stretch, tally, follow).type(n_keys)  # type: ignore[arg-type]
+
+
+def test_answers_are_told_apart_and_timed_apart() -> None:
+    kinds = ["model", "known", "gated", "late", "index", "late"]
     client = FakeClient(iter(kinds * 10))
     tally = typed(client, 60)
     assert tally.n_keys == 60
-    assert tally.n_answers == {"model": 20, "known": 10, "gated": 10, "late": 20}
-    assert (len(tally.model_ms), len(tally.known_ms)) == (20, 10)
-    assert (tally.n_prompt_tokens, tally.n_cached_tokens) == (2000, 1800)
+    assert tally.n_answers == {"model": 10, "known": 10, "gated": 10, "index": 10, "late": 20}
+    assert (len(tally.model_ms), len(tally.index_ms), len(tally.known_ms)) == (10, 10, 10)
+    assert tally.new_ms == [*tally.model_ms, *tally.index_ms]
+    assert (tally.n_prompt_tokens, tally.n_cached_tokens) == (1000, 900)
     assert 10 <= client.n_cancelled <= 20
 
 
@@ -109,8 +126,116 @@ def test_a_server_without_suggestions_saves_nothing() -> None:
     assert (tally.n_accepted, tally.n_saved_keys, tally.n_shown) == (0, 0, 0)
     by_name = {row.what: row for row in rows(tally)}
     assert by_name["keystrokes saved"].value == 0
-    assert by_name["key to the model's answer, debounce included, p50"].value is None
-    assert by_name["key to the model's answer, debounce included, p50"].is_missed
+    assert by_name["key to the answer of model or index, debounce included, p50"].value is None
+    assert by_name["key to the answer of model or index, debounce included, p50"].is_missed
+
+
+def test_the_bound_is_on_answers_of_model_and_index_together() -> None:
+    by_name = {row.what: row for row in rows(Tally(model_ms=[150.0], index_ms=[20.0] * 3))}
+    assert by_name["key to the answer of model or index, debounce included, p50"].value == 20
+    assert not by_name["key to the answer of model or index, debounce included, p50"].is_missed
+    assert (by_name["key to the model's answer, p50"].value, by_name["key to the model's answer, p50"].bound) == (
+        150,
+        "",
+    )
+    assert by_name["key to the index's answer, p95"].value == 20
+
+
+@pytest.mark.parametrize("with_index, alone, ratio, is_missed", [
+    ([50.0], [50.0], 1.0, False),
+    ([56.0], [50.0], 1.12, True),
+    ([], [50.0], None, True),
+    ([50.0], [], None, True),
+])  # fmt: skip
+def test_typing_is_no_slower_with_an_index(
+    with_index: list[float], alone: list[float], ratio: float | None, is_missed: bool
+) -> None:
+    p50, p95 = index_rows(Tally(model_ms=with_index), Tally(model_ms=alone))
+    assert (p50.value, p50.is_missed, p95.is_missed) == (ratio, is_missed, False)
+
+
+def test_the_same_keys_are_typed_again_whatever_is_suggested() -> None:
+    first, again, other = (FakeClient(iter([kind] * 100)) for kind in ("model", "gated", "gated"))
+    taken = followed(first, 100, Tally(), None)
+    assert len(taken) > 5
+    assert followed(again, 100, Tally(), taken) == taken
+    assert again.texts == first.texts
+    assert (first.n_accepted, again.n_accepted) == (len(taken), 0)  # the other server has offered nothing
+    followed(other, 100, Tally(), None)
+    assert other.texts != first.texts
+
+
+# The repository around what is typed.
+
+
+def test_what_is_typed_is_not_in_the_repository_around_it(tmp_path: Path) -> None:
+    sources = {FABRIC: tmp_path / "fetched" / "fabric", RXJS: tmp_path / "fetched" / "src"}
+    for folder in sources.values():
+        folder.mkdir(parents=True)
+    (sources[FABRIC] / "connection.py").write_text(FILE.text)
+    (sources[FABRIC] / "group.py").write_text("import connection\n")
+    (stretch,) = laid_out(sources, tmp_path / "roots")
+    assert stretch.file == FILE
+    assert stretch.uri == (tmp_path / "roots" / "fabric" / "fabric" / "connection.py").as_uri()
+    assert [path.name for path in stretch.root.rglob("*.py")] == ["group.py"]
+
+
+class Server:
+    """One that is asked for nothing but its session."""
+
+    def __init__(self, index_problem: str | None = None) -> None:
+        self.opened: list[tuple[dict[str, Any], Path]] = []
+        self.waited_for_index = False
+        self._index_problem = index_problem
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def initialize(self, settings: dict[str, Any], root: Path) -> None:
+        self.opened.append((settings, root))
+
+    def wait_for_model(self) -> None:
+        pass
+
+    def wait_for_index(self) -> str | None:
+        self.waited_for_index = True
+        return self._index_problem
+
+
+def session(monkeypatch: pytest.MonkeyPatch, server: Server, *, with_index: bool) -> dict[str, str]:
+    """Types nothing in a session with the server; the environment that its process was given."""
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(Options, "client", lambda self, environment: given.append(environment) or server)
+    monkeypatch.setattr(replay._Replay, "__init__", lambda self, *arguments: None)
+    monkeypatch.setattr(replay._Replay, "type", lambda self, n_keys: {})
+    options = Options(files=(), settings={"index": {"snippets": True}})
+    replay.typed(options, Stretch(FILE, Path("/repository")), 5, Tally(), with_index=with_index)
+    return given[0]
+
+
+def test_the_repository_is_indexed_in_a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch, user_directory: Path) -> None:
+    server = Server()
+    environment = session(monkeypatch, server, with_index=True)
+    assert server.opened[0][1] == Path("/repository")
+    assert server.opened[0][0]["index"] == {"snippets": True} and server.waited_for_index
+    assert environment["XDG_CACHE_HOME"].endswith("loracle/bench/servers")
+
+
+def test_without_an_index_none_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    session(monkeypatch, server, with_index=False)
+    assert server.opened[0][0]["index"] == {"snippets": True, "enabled": False} and not server.waited_for_index
+
+
+def test_a_repository_that_cannot_be_indexed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ServerFailure, match="was to be typed with an index: no space"):
+        session(monkeypatch, Server("no space"), with_index=True)
+
+
+# What is typed, and when.
 
 
 def test_the_document_stays_that_of_the_server() -> None:

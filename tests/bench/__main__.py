@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -28,23 +29,32 @@ from tests.bench.table import BenchError, Row, as_json, as_text
 
 # The parts that time something come first: the others would warm the machine.
 PARTS = ("process", "replay", "engines", "index", "quality", "cursors", "healing", "fidelity")
+# Seconds that the parts of a command may take together, on two cores: those of `make bench`, and of `make quality`.
+MAX_SECONDS = {("process", "replay", "engines", "index"): 900, ("quality",): 1_500}
+MAX_QUICK_SECONDS = {("quality",): 240}
 # What an undotted name may mean beside a setting of `completion`.
 _TOP_SETTINGS = ("adapter", "engine", "exclude", "threads")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status."""
-    parsed = parser().parse_args(arguments)
+    command = parser()
+    parsed = command.parse_args(arguments)
+    try:
+        wanted = repositories_of(parsed.tuning, parsed.only)
+    except BenchError as error:
+        command.error(str(error))
     where = machine.look()
     if where.warning:
         print(f"warning: {where.warning}")
     parts = parsed.parts or PARTS
     sources, problems = fetch_all(HELD_OUT) if set(parts) - {"quality"} else ({}, [])
-    repositories, missing = fetch_all(repositories_of(parsed.tuning)) if "quality" in parts else ({}, [])
+    repositories, missing = fetch_all(wanted) if "quality" in parts else ({}, [])
     problems += [problem for problem in missing if problem not in problems]
     settings = sections(parsed.set)
     options = Options(
         files=tuple(files_of(sources)),
+        sources=sources,
         model=parsed.model,
         quick=parsed.quick or os.environ.get("QUICK", "0") not in ("", "0"),
         count=parsed.count,
@@ -53,15 +63,21 @@ def main(arguments: list[str] | None = None) -> int:
         repositories=repositories,
         tuning=parsed.tuning,
         against=parsed.against,
+        adapters=parsed.adapters,
     )
     fetched = dict.fromkeys([*sources, *repositories])
     print(f"model: {options.model}; held-out: {', '.join(map(str, fetched)) or 'nothing'}", end="\n\n", flush=True)
     reports: dict[str, Report] = {}
-    for part in parts:
+    seconds: dict[str, float] = {}
+    for part in dict.fromkeys(parts):
+        began = time.monotonic()
         report, failed = measured(part, import_module(f"tests.bench.{part}").run, options)
+        seconds[part] = time.monotonic() - began
+        print(f"{part}: {seconds[part]:.0f} s", flush=True)
         problems += failed
         if report is not None:
             reports[part] = report
+    reports["time"] = Report(time_rows(seconds, options))
     rows = [row for report in reports.values() for row in report.rows]
     tell(rows, problems, where)
     path = parsed.json or cache_folder() / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
@@ -121,13 +137,26 @@ def measured(
 ) -> tuple[Report | None, list[str]]:
     """What a part found; where it fails, None and one sentence on why."""
     print(f"{part} ...", flush=True)
-    began = time.monotonic()
     try:
         found = run(options)
     except (BenchError, UserError) as error:
         return None, [f"{part}: {error}"]
-    print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
+    except Exception as error:  # what the other parts have found is not lost with it
+        traceback.print_exc()
+        return None, [f"{part}: {type(error).__name__}: {error}"]
     return (found if isinstance(found, Report) else Report(tuple(found))), []
+
+
+def time_rows(seconds: Mapping[str, float], options: Options) -> list[Row]:
+    """How long each part took, and those together that have a bound together."""
+    rows = [Row("time", part, spent, "s", is_timing=True) for part, spent in seconds.items()]
+    if options.count is not None:  # as much was wanted
+        return rows
+    for parts, at_most in (MAX_QUICK_SECONDS if options.quick else MAX_SECONDS).items():
+        if set(parts) <= set(seconds):
+            spent = sum(seconds[part] for part in parts)
+            rows.append(Row("time", f"in all: {', '.join(parts)}", spent, "s", at_most=at_most, is_timing=True))
+    return rows
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,14 +178,31 @@ def parser() -> argparse.ArgumentParser:
         help="a setting of `completion`, or of another section with its name in front: hover.deadlineMs=500",
     )
     result.add_argument("--tuning", action="store_true", help="quality: on the packages that settings are fitted on")
+    result.add_argument(
+        "--only", type=packages_named, metavar="NAME[,NAME]", help="quality: on these packages alone (default: all)"
+    )
+    result.add_argument(
+        "--adapters",
+        type=folder,
+        metavar="FOLDER",
+        help="quality: FOLDER/NAME is the adapter of the package NAME; one without is answered by the base model",
+    )
     result.add_argument("--against", type=Path, metavar="FILE", help="quality: the JSON of a run to compare with")
     result.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")
     return result
 
 
-def repositories_of(tuning: bool) -> tuple[Package, ...]:
-    """The packages that quality is measured on, and what is needed to draw cases in them."""
+def repositories_of(tuning: bool, only: frozenset[str] | None = None) -> tuple[Package, ...]:
+    """The packages that quality is measured on, `only` of them, and what is needed to draw cases in them.
+
+    BenchError for a name that none of them has.
+    """
     packages = TUNING if tuning else QUALITY
+    if only is not None:
+        if unknown := sorted(only - {package.name for package in packages}):
+            names = ", ".join(package.name for package in packages)
+            raise BenchError(f"--only: {', '.join(unknown)} is none of {names}")
+        packages = tuple(package for package in packages if package.name in only)
     return (*packages, TYPESCRIPT) if any(package.registry == "npm" for package in packages) else packages
 
 
@@ -176,6 +222,19 @@ def part_named(text: str) -> str:
     if text not in PARTS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(PARTS)}")
     return text
+
+
+def packages_named(text: str) -> frozenset[str]:
+    """NAME[,NAME]"""
+    return frozenset(filter(None, text.split(",")))
+
+
+def folder(text: str) -> Path:
+    """A folder in full, as the server is started elsewhere."""
+    path = Path(text).resolve()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return path
 
 
 def model(text: str) -> str:

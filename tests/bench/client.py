@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.bench.positions import position_at
 from tests.bench.table import BenchError
 
 SERVER = (sys.executable, "-P", "-m", "server", "--stdio", "--log-level", "warning")
 WAIT_S = 60.0
 START_S = 180.0  # the first start with a model converts it
+# What an environment that happens to be active in the shell would tell the server.
+_OF_THE_SHELL = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX"})
 
 
 class ServerFailure(BenchError):
@@ -66,7 +71,10 @@ class Pending:
 
 
 class Client:
-    """One server process and the requests to it. Used from one thread; answers come in on another."""
+    """One server process and the requests to it. Used from one thread, which waits for answers and for nothing else.
+
+    Two others write and read: a server that has stopped reading holds up only the one that writes.
+    """
 
     def __init__(
         self, *arguments: str, environment: Mapping[str, str] | None = None, command: Sequence[str] = SERVER
@@ -74,7 +82,8 @@ class Client:
         # Settings of whoever measures must not decide the result.
         self._folder = tempfile.TemporaryDirectory(prefix="loracle-bench-")
         self._stderr_path = Path(self._folder.name, "stderr")
-        own = {"XDG_CONFIG_HOME": str(Path(self._folder.name, "config"))}
+        own = {f"XDG_{name}_HOME": str(Path(self._folder.name, name.lower())) for name in ("CONFIG", "DATA")}
+        inherited = {name: value for name, value in os.environ.items() if name not in _OF_THE_SHELL}
         self.started_at = time.perf_counter()
         with self._stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
@@ -83,13 +92,15 @@ class Client:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd=self._folder.name,
-                env=os.environ | own | dict(environment or {}),
+                env=inherited | own | dict(environment or {}),
             )
         self._pending: dict[int, Pending] = {}
         self._n_requests = 0
         self._versions: dict[str, int] = {}
-        self._sending = threading.Lock()
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # None: nothing more comes
         self._ended: str | None = None  # why no answer can come any more
+        self._writer = threading.Thread(target=self._send_on, daemon=True)
+        self._writer.start()
         threading.Thread(target=self._read, daemon=True).start()
 
     def __enter__(self) -> Client:
@@ -98,6 +109,8 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.process.kill()
         self.process.wait()
+        self._outgoing.put(None)
+        self._writer.join(WAIT_S)  # it holds the stream that is closed here
         for stream in (self.process.stdin, self.process.stdout):
             try:
                 assert stream
@@ -170,22 +183,26 @@ class Client:
             time.sleep(0.01)
         raise ServerFailure(f"the model was not ready within {START_S:.0f} s")
 
-    def wait_for_index(self) -> None:
-        """Returns once all workspace folders are indexed, or cannot be. ServerFailure when that takes too long."""
+    def wait_for_index(self) -> str | None:
+        """Returns once the workspace folder is indexed whole: None. Else what is wrong with its index."""
         ends_at = time.perf_counter() + START_S
         while time.perf_counter() < ends_at:
-            if all(folder["isBuilt"] or folder["problem"] for folder in self.status().get("index", ())):
-                return
+            folders = self.status().get("index", ())
+            if problems := [str(folder["problem"]) for folder in folders if folder["problem"]]:
+                return "; ".join(problems)
+            if folders and all(folder["isBuilt"] for folder in folders):
+                return None
             time.sleep(0.02)
-        raise ServerFailure(f"the index was not ready within {START_S:.0f} s")
+        return f"it was not ready within {START_S:.0f} s"
 
     def wait_until_idle(self, timeout_s: float) -> None:
         """Returns once the server's model has nothing to do. ServerFailure when that takes too long."""
         ends_at = time.perf_counter() + timeout_s
-        while self.status().get("busy"):
-            if time.perf_counter() > ends_at:
-                raise NoAnswer(f"the server was at work for more than {timeout_s:.0f} s")
+        while (asked := self.ask_status()).within(ends_at - time.perf_counter()):
+            if not asked.result(0).get("busy"):
+                return
             time.sleep(0.002)
+        raise NoAnswer(f"the server was at work or silent for more than {timeout_s:.0f} s")
 
     def open(self, uri: str, language_id: str, text: str) -> None:
         """Opens a document, or replaces the text of one that is open."""
@@ -201,6 +218,16 @@ class Client:
         """Closes a document."""
         del self._versions[uri]
         self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+
+    @contextmanager
+    def opened(self, uri: str, language_id: str, text: str) -> Iterator[None]:
+        """The document is open inside, and closed afterwards whatever happens: it is to help with no other."""
+        self.open(uri, language_id, text)
+        try:
+            yield
+        finally:
+            with suppress(ServerFailure):  # it has ended: nothing is open any more
+                self.close(uri)
 
     def edit(self, uri: str, text: str, start: int, end: int, inserted: str) -> None:
         """Replaces the characters from `start` to `end` of `text`, the document as the server knows it."""
@@ -219,15 +246,21 @@ class Client:
         self.notify("textDocument/didChange", {"textDocument": document, "contentChanges": [change]})
 
     def _write(self, message: Mapping[str, Any]) -> None:
+        if self._ended is not None:
+            raise ServerFailure(self._ended)
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+        self._outgoing.put(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    def _send_on(self) -> None:
+        """Writes what is to be sent, for as long as the server takes it."""
         stream = self.process.stdin
         assert stream
-        try:
-            with self._sending:
-                stream.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        while (message := self._outgoing.get()) is not None:
+            try:
+                stream.write(message)
                 stream.flush()
-        except (BrokenPipeError, ValueError):
-            raise ServerFailure(self._death()) from None
+            except (OSError, ValueError):  # it has ended, as the reader notices and tells
+                return
 
     def _read(self) -> None:
         stream = self.process.stdout
@@ -245,7 +278,7 @@ class Client:
                         pending.settle(message, arrived_at)
                 elif "id" in message:  # a question of the server: none needs more than an empty answer
                     self._write({"id": message["id"], "result": None})
-        except (ValueError, IndexError, ServerFailure):  # no message, or closed by us
+        except (AttributeError, IndexError, TypeError, ValueError, ServerFailure):  # no message, or closed by us
             pass
         self._ended = self._death()
         for pending in list(self._pending.values()):
@@ -262,19 +295,3 @@ class Client:
         except OSError:
             said = ""
         return f"the server ended with status {status}" + (f": {said}" if said else "")
-
-
-def position_at(text: str, offset: int) -> dict[str, int]:
-    """The protocol's position of an index into `text`, in UTF-16 units; lines end with \\n here."""
-    before = text[:offset]
-    line_start = before.rfind("\n") + 1
-    return {"line": before.count("\n"), "character": len(before[line_start:].encode("utf-16-le")) // 2}
-
-
-def offset_at(text: str, position: Mapping[str, int]) -> int:
-    """The index into `text` of a position."""
-    start = 0
-    for _ in range(position["line"]):
-        start = text.index("\n", start) + 1
-    line = text[start:].split("\n", 1)[0]
-    return start + len(line.encode("utf-16-le")[: 2 * position["character"]].decode("utf-16-le", "replace"))

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.bench.checker import Judgement, judge
-from tests.bench.client import position_at
 from tests.bench.options import Options
 from tests.bench.places import KIND_SHARES, Place, draw
+from tests.bench.positions import position_at
 from tests.bench.suggestion import Item, items_of
 from tests.bench.table import BenchError, Row, share
 

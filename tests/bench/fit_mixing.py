@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from server.index.build import build
 from server.index.live import DEPENDENCIES, REPOSITORY, LiveIndex
-from server.index.segment import Segment, SegmentFile
+from server.index.store import read_current
+from server.index.texts import load_segments
 from server.index.weights import MAX_WEIGHT, ORDER, features
 from server.lm.context import Document, context_at
 from server.lm.languages import language_for
@@ -29,6 +31,7 @@ from tests.bench.quality.environments import environment_of
 from tests.bench.quality.reading import python_names
 from tests.bench.quality.repository import Repository, prepare
 from tests.bench.repositories import TUNING, fetch_all
+from tests.bench.table import BenchError
 
 MAX_NEW_TOKENS = 48
 PENALTY = 1e-4  # on the squares of the weights, per token
@@ -68,21 +71,25 @@ def main() -> int:
 
 
 def index_of(repository: Repository, environment: Path | None) -> LiveIndex:
-    """An index of the files on disk, and of an environment's packages."""
+    """The index that a server has in the repository: cleaned, with the packages it imports, under their budgets.
+
+    It is kept beside the repository, and mapped from there. BenchError where it cannot be read.
+    """
+    stored = repository.root.parent / "indexes" / repository.name
+    build(repository.root, stored, environments=() if environment is None else (environment,))
+    generation = read_current(stored)
+    segments = None if generation is None else load_segments(generation)
+    if segments is None:
+        raise BenchError(f"the index of {repository.name} was not stored")
     index = LiveIndex()
-    built = {REPOSITORY: Segment.build([SegmentFile(file.path, file.text.encode()) for file in repository.on_disk])}
-    if environment is not None:
-        files = sorted(path for path in environment.rglob("*.py") if path.stat().st_size < 200_000)
-        texts = [SegmentFile(path.relative_to(environment).as_posix(), path.read_bytes()) for path in files]
-        built[DEPENDENCIES] = Segment.build(texts)
-    index.use(built)
+    index.use(dict(zip((REPOSITORY, DEPENDENCIES), segments, strict=True)))
     return index
 
 
 def steps_of(case: Case, model: LoadedModel, index: LiveIndex) -> Iterator[Step]:
     """The tokens of a case's target and the end behind it, each after those before it."""
     tokenizer = model.tokenizer
-    document = Document(f"file:///{case.file}", case.file, language_for(case.language_id), case.document)
+    document = Document(f"file:///{case.file}", case.path, language_for(case.language_id), case.document)
     offset = len(case.before)
     context = context_at(document, offset)
     prompt = completion_prompt(context, tokenizer, model.token_index, model.engine.config.n_positions, MAX_NEW_TOKENS)

@@ -63,10 +63,15 @@ def n_cores() -> int:
 
 
 def cache_variables(folder: Path) -> dict[str, str]:
-    """The environment of a process whose user cache folder lies in `folder`, which need not exist."""
+    """The environment of a process whose user cache folder lies in `folder`, which need not exist.
+
+    Models that were downloaded from the hub are found where they are.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    hub = {"HF_HOME": os.environ.get("HF_HOME") or str(Path(caches).expanduser() / "huggingface")}
     if platform.system() == "Linux":
-        return {"XDG_CACHE_HOME": str(folder)}
-    return {"HOME": str(folder), "LOCALAPPDATA": str(folder)}
+        return {"XDG_CACHE_HOME": str(folder), **hub}
+    return {"HOME": str(folder), "LOCALAPPDATA": str(folder), **hub}
 
 
 def _busy_seconds() -> float | None:

@@ -17,6 +17,7 @@ class Options:
     """One run."""
 
     files: tuple[SourceFile, ...]
+    sources: Mapping[Package, Path] = field(default_factory=dict)  # of the packages that the files are from
     model: str = "default"
     quick: bool = False  # a smaller sample, to see that everything works
     count: int | None = None  # of cases, in place of the part's own number
@@ -24,6 +25,7 @@ class Options:
     settings: Mapping[str, Any] = field(default_factory=dict)  # as well, of the other sections: {"index": {...}}
     repositories: Mapping[Package, Path] = field(default_factory=dict)  # the sources of whole packages
     tuning: bool = False  # they are the ones that settings are fitted on
+    adapters: Path | None = None  # a folder with an adapter for each of them, by the package's name; None: as it is set
     against: Path | None = None  # the JSON of another run, to compare with
 
     def n(self, usual: int, quick: int) -> int:

@@ -7,11 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.client import Client, position_at
+from tests.bench.client import Client
 from tests.bench.heldout import SourceFile, generator
 from tests.bench.machine import cache_variables
 from tests.bench.options import Options
 from tests.bench.places import draw
+from tests.bench.positions import position_at
 from tests.bench.table import BenchError, Row, percentile
 
 PART = "process"

@@ -2,161 +2,139 @@
 
 Real files are typed key by key, as fast as somebody types, whether the server keeps up or not. At each key the editor
 sends the change, cancels what it asked before and asks again. What arrives after the next key is superseded and shown
-to nobody; it is counted, not timed. Suggestions that are what comes next are sometimes accepted. A part is typed once
-more beside a busy process.
+to nobody; it is counted, not timed. Suggestions that are what comes next are sometimes accepted. Each file is typed in
+its repository, which the server has indexed; then the same keys once more without an index, and some of them beside a
+busy process.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.bench.busy import busy_neighbour
-from tests.bench.client import Client, Pending, position_at
+from tests.bench.client import Client, Pending, ServerFailure
 from tests.bench.heldout import SourceFile, generator
+from tests.bench.machine import cache_variables
 from tests.bench.options import Options
 from tests.bench.page import Report, Section, table_of
 from tests.bench.plots import distribution
+from tests.bench.positions import position_at
+from tests.bench.quality.repository import own_files, write
+from tests.bench.replay_rows import MAX_P50_MS, MAX_P95_MS, Tally, busy_rows, index_rows, rows
+from tests.bench.repositories import FABRIC, PYCHROMECAST, RXJS, TWEEPY, Package, servers_folder
 from tests.bench.suggestion import Item, items_of
-from tests.bench.table import BenchError, Row, percentile, share
+from tests.bench.table import BenchError
 from tests.bench.typist import Key, Typist
-
-PART = "replay"
 
 # Three Python files and one of TypeScript; a stretch in the middle of each is typed.
 FILES = (
-    "fabric/connection.py",
-    "pychromecast/controllers/media.py",
-    "tweepy/streaming.py",
-    "rxjs/internal/ajax/ajax.ts",
+    (FABRIC, "fabric/connection.py"),
+    (PYCHROMECAST, "pychromecast/controllers/media.py"),
+    (TWEEPY, "tweepy/streaming.py"),
+    (RXJS, "src/internal/ajax/ajax.ts"),
 )
 STRETCH_LINES = 100
-N_KEYS, N_QUICK_KEYS = 400, 60  # of each file
-N_BUSY_KEYS, N_QUICK_BUSY_KEYS = 200, 30  # of the first one
+N_KEYS, N_QUICK_KEYS = 140, 30  # of each file, with an index and without
+N_BUSY_KEYS, N_QUICK_BUSY_KEYS = 100, 30  # of the first one
 # Between keys of somebody at work, seconds: a log-normal with long pauses for thought cut off. Fast for a programmer,
 # so that the server has little time (Dhakal et al. 2018 report a mean of 239 ms over 168,000 people, 120 ms for fast).
 MEDIAN_PAUSE_S, PAUSE_SIGMA, MAX_PAUSE_S = 0.13, 0.45, 1.0
 START_PAUSE_S = 1.0  # after opening: nobody types before having read
 ACCEPT_RATE, MIN_ACCEPTED_CHARACTERS = 0.5, 3
 
-MAX_P50_MS, MAX_P95_MS, MIN_CACHED_PERCENT = 90.0, 200.0, 80.0
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A file that is typed, in a folder with the rest of its repository."""
 
-@dataclass(slots=True)
-class Tally:
-    """What happened at all keys."""
+    file: SourceFile
+    root: Path
 
-    n_keys: int = 0
-    n_answers: Counter[str] = field(default_factory=Counter)  # by where they came from
-    model_ms: list[float] = field(default_factory=list)  # key to answer, of the model's answers
-    known_ms: list[float] = field(default_factory=list)  # and of those known from an earlier one
-    n_shown: int = 0  # keys after which a suggestion was there before the next
-    n_right: int = 0  # of these, what came next
-    n_accepted: int = 0
-    n_saved_keys: int = 0
-    n_prompt_tokens: int = 0
-    n_cached_tokens: int = 0
+    @property
+    def uri(self) -> str:
+        return (self.root / self.file.path).as_uri()
 
 
 def run(options: Options) -> Report:
-    """Types all stretches, one server for all of them; then a part of the first beside a busy process."""
-    by_path = {file.path: file for file in options.files}
-    files = [by_path[path] for path in FILES if path in by_path]
-    if not files:
-        raise BenchError("none of the files to type was fetched")
-    tally = typed(options, files, options.n(N_KEYS, N_QUICK_KEYS))
-    with busy_neighbour():
-        beside = typed(options, files[:1], options.n(N_BUSY_KEYS, N_QUICK_BUSY_KEYS))
-    found = [*rows(tally), *busy_rows(beside)]
+    """Types all stretches with an index and without, then a part of the first beside a busy process."""
+    tally, alone, beside = Tally(), Tally(), Tally()
+    n_keys = options.n(N_KEYS, N_QUICK_KEYS)
+    with tempfile.TemporaryDirectory(prefix="loracle-replay-") as folder:
+        stretches = laid_out(options.sources, Path(folder))
+        for stretch in stretches:
+            # One after the other, file by file: a machine that slows down meanwhile slows both.
+            taken = typed(options, stretch, n_keys, tally)
+            typed(options, stretch, n_keys, alone, follow=taken, with_index=False)
+        with busy_neighbour():
+            typed(options, stretches[0], options.n(N_BUSY_KEYS, N_QUICK_BUSY_KEYS), beside)
+    found = [*rows(tally), *index_rows(tally, alone), *busy_rows(beside)]
     plot = distribution(
         {
             "by the model": tally.model_ms,
+            "by the index": tally.index_ms,
             "typed along": tally.known_ms,
-            "by the model, beside a busy process": beside.model_ms,
+            "without an index": alone.model_ms,
+            "beside a busy process": beside.new_ms,
         },
         x_axis="ms from the key to the answer, debounce included",
-        caption=f"Answers that came before the next key. {len(files)} files, {tally.n_keys} keys; "
+        caption=f"Answers that came before the next key. {len(stretches)} files, {tally.n_keys} keys; "
         f"{tally.n_answers['late']} answers were superseded by the next key and are not in the plot.",
         marks={"p50 at most": MAX_P50_MS, "p95 at most": MAX_P95_MS},
     )
+    tallies = {"replay": tally, "without an index": alone, "beside a busy process": beside}
     details = {
-        name: {"model_ms": each.model_ms, "known_ms": each.known_ms}
-        for name, each in (("replay", tally), ("beside a busy process", beside))
+        name: {"model_ms": each.model_ms, "index_ms": each.index_ms, "known_ms": each.known_ms}
+        for name, each in tallies.items()
     }
     return Report(found, [Section("Typing", [table_of(found), plot])], details)
 
 
-def typed(options: Options, files: Sequence[SourceFile], n_keys: int) -> Tally:
-    """What happens at so many keys in each of the files."""
-    tally = Tally()
-    with options.client() as client:
-        client.initialize({**options.settings, "completion": dict(options.completion)})
-        client.wait_for_model()
+def laid_out(sources: Mapping[Package, Path], folder: Path) -> list[Stretch]:
+    """The files to type, each in a folder with its package's other files: the rest is known, what is typed is not.
+
+    BenchError where there is none of them.
+    """
+    stretches = []
+    for package, path in FILES:
+        files = own_files(package, sources[package]) if package in sources else []
         for file in files:
-            _Replay(client, file, tally).type(n_keys)
-    return tally
+            if file.path == path:
+                write((other for other in files if other is not file), folder / package.name)
+                stretches.append(Stretch(file, folder / package.name))
+    if not stretches:
+        raise BenchError("none of the files to type was fetched")
+    return stretches
 
 
-def busy_rows(tally: Tally) -> list[Row]:
-    """The figures of a replay beside a busy process."""
-    note = f"of {len(tally.model_ms)}; {tally.n_answers['late']} of {tally.n_keys} keys superseded theirs"
-    return [
-        Row(
-            PART,
-            f"key to the model's answer beside a busy process, p{percent}",
-            percentile(tally.model_ms, percent),
-            "ms",
-            note=note,
-            is_timing=True,
-        )
-        for percent in (50, 95)
-    ]
+def typed(
+    options: Options,
+    stretch: Stretch,
+    n_keys: int,
+    tally: Tally,
+    *,
+    follow: Mapping[int, Item] | None = None,
+    with_index: bool = True,
+) -> dict[int, Item]:
+    """Types so many keys with a server of its own, and adds to `tally` what happens.
 
-
-def rows(tally: Tally) -> list[Row]:
-    """The figures of a replay."""
-    n_current = sum(tally.n_answers.values()) - tally.n_answers["late"]
-
-    def timing(what: str, values: Sequence[float], percent: float, at_most: float | None = None) -> Row:
-        value = percentile(values, percent)
-        note = f"of {len(values)}" if values else "the model gave no answer in time"
-        return Row(PART, what, value, "ms", at_most=at_most, note=note, is_timing=True)
-
-    def counted(what: str, name: str) -> Row:
-        return Row(PART, what, tally.n_answers[name], "answers", note=f"of {tally.n_keys} keys")
-
-    return [
-        timing("key to the model's answer, debounce included, p50", tally.model_ms, 50, MAX_P50_MS),
-        timing("key to the model's answer, debounce included, p95", tally.model_ms, 95, MAX_P95_MS),
-        timing("key to an answer typed along, p50", tally.known_ms, 50),
-        timing("key to an answer typed along, p95", tally.known_ms, 95),
-        Row(
-            PART,
-            "prompt tokens found in the cache",
-            share(tally.n_cached_tokens, tally.n_prompt_tokens),
-            "%",
-            at_least=MIN_CACHED_PERCENT,
-            note=f"of {tally.n_prompt_tokens}",
-        ),
-        counted("by the model", "model"),
-        counted("typed along an earlier suggestion", "known"),
-        counted("gated: nothing was asked of the model", "gated"),
-        counted("superseded: the next key came first", "late"),
-        Row(PART, "keys with a suggestion", share(tally.n_shown, n_current), "%", note="of those answered in time"),
-        Row(PART, "of the suggestions, what came next", share(tally.n_right, tally.n_shown), "%"),
-        Row(
-            PART,
-            "keystrokes saved",
-            share(tally.n_saved_keys, tally.n_saved_keys + tally.n_keys),
-            "%",
-            note=f"{tally.n_accepted} accepted, every other that was right and {MIN_ACCEPTED_CHARACTERS} or longer",
-        ),
-    ]
+    Which suggestions were accepted, by the number of the key. With those of another run, `follow`, the same keys are
+    typed as there, whatever is suggested.
+    """
+    index = {**options.settings.get("index", {}), **({} if with_index else {"enabled": False})}
+    settings = {**options.settings, "index": index, "completion": dict(options.completion)}
+    with options.client(cache_variables(servers_folder())) as client:
+        client.initialize(settings, stretch.root)
+        client.wait_for_model()
+        if index.get("enabled", True) and (problem := client.wait_for_index()) is not None:
+            raise ServerFailure(f"{stretch.file.path} was to be typed with an index: {problem}")
+        return _Replay(client, stretch, tally, follow).type(n_keys)
 
 
 def stretch_of(file: SourceFile, n_lines: int = STRETCH_LINES) -> tuple[str, str, str]:
@@ -178,9 +156,14 @@ def pause_s(rng: random.Random) -> float:
 class _Replay:
     """One file on its way through the editor."""
 
-    def __init__(self, client: Client, file: SourceFile, tally: Tally) -> None:
-        self._client, self._uri, self._tally = client, file.uri, tally
-        self._rng = generator(file.path, "replay")
+    def __init__(
+        self, client: Client, stretch: Stretch, tally: Tally, follow: Mapping[int, Item] | None = None
+    ) -> None:
+        file = stretch.file
+        self._client, self._uri, self._tally = client, stretch.uri, tally
+        self._follow = follow
+        # Drawn apart, so that the pauses are the same whatever is suggested.
+        self._pauses, self._choices = generator(file.path, "replay"), generator(file.path, "accepted")
         before, target, after = stretch_of(file)
         python = file.language_id == "python"
         indent = " " * (4 if python else 2)
@@ -189,44 +172,56 @@ class _Replay:
         client.open(self._uri, file.language_id, self._typist.text)
         self._asked: Pending | None = None
         self._counts = counts_of(client.status())
-        self._statuses: list[tuple[Pending, float]] = []  # one asked for after each answer, and what that one took
+        # One asked for after each answer, what that one took, and whether it held something.
+        self._statuses: list[tuple[Pending, float, bool]] = []
 
-    def type(self, n_keys: int) -> None:
-        """Types so many keys, or to the end."""
+    def type(self, n_keys: int) -> dict[int, Item]:
+        """Types so many keys, or to the end; which suggestions were accepted, by the number of the key."""
         item: Item | None = None
+        taken: dict[int, Item] = {}
         next_at = time.perf_counter() + START_PAUSE_S
-        for _ in range(n_keys):
+        for number in range(n_keys):
             if self._typist.is_done:
                 break
             time.sleep(max(next_at - time.perf_counter(), 0.0))
             pressed_at = time.perf_counter()
-            self._press(item)
-            next_at = pressed_at + pause_s(self._rng)
+            if (chosen := self._chosen(number, item)) is not None:
+                taken[number] = chosen
+            self._press(chosen)
+            next_at = pressed_at + pause_s(self._pauses)
             item = self._answer(pressed_at, next_at)
         self._tell_apart()
+        return taken
 
-    def _press(self, item: Item | None) -> None:
-        """One key: a Tab for the suggestion that is shown, if it is taken, or the next of the text."""
+    def _chosen(self, number: int, item: Item | None) -> Item | None:
+        """What is accepted at this key: the suggestion that is shown, now and then, or what another run accepted."""
+        if self._follow is not None:
+            return self._follow.get(number)
+        if item is None or len(item.text) < MIN_ACCEPTED_CHARACTERS or not self._typist.accepts(item):
+            return None
+        return item if self._choices.random() < ACCEPT_RATE else None
+
+    def _press(self, accepted: Item | None) -> None:
+        """One key: a Tab for what is accepted, or the next of the text."""
         text = self._typist.text
-        taken = item is not None and self._typist.accepts(item) and len(item.text) >= MIN_ACCEPTED_CHARACTERS
-        if item is not None and taken and self._rng.random() < ACCEPT_RATE:
-            key = self._typist.accept(item)
+        if accepted is not None:
+            key = self._typist.accept(accepted)
             self._tally.n_accepted += 1
-            self._tally.n_saved_keys += len(item.text) - 1
+            self._tally.n_saved_keys += len(accepted.text) - 1
         else:
             key = self._typist.press()
         self._tally.n_keys += 1
-        self._send(text, key, item)
+        self._send(text, key, accepted)
 
-    def _send(self, text: str, key: Key, item: Item | None) -> None:
+    def _send(self, text: str, key: Key, accepted: Item | None) -> None:
         """What an editor sends at a key."""
         client = self._client
         if key.is_edit:
             client.edit(self._uri, text, key.start, key.end, key.inserted)
         if self._asked is not None and not self._asked.within(0):
             client.cancel(self._asked)
-        if key.name == "Tab" and item is not None and item.command:
-            command = {"command": item.command["command"], "arguments": item.command["arguments"]}
+        if accepted is not None and accepted.command and self._follow is None:
+            command = {"command": accepted.command["command"], "arguments": accepted.command["arguments"]}
             client.send("workspace/executeCommand", command)
         self._asked = client.ask(self._uri, position_at(self._typist.text, key.cursor))
 
@@ -238,7 +233,8 @@ class _Replay:
             return None
         found = items_of(self._asked.result(), self._typist.text)
         # Asked at once, read when it is there: what is sent later is not in these counts, and the typist need not wait.
-        self._statuses.append((self._client.ask_status(), 1000 * (self._asked.arrived_at - pressed_at)))
+        took_ms = 1000 * (self._asked.arrived_at - pressed_at)
+        self._statuses.append((self._client.ask_status(), took_ms, bool(found)))
         if not found:
             return None
         self._tally.n_shown += 1
@@ -247,7 +243,7 @@ class _Replay:
 
     def _tell_apart(self) -> None:
         """Counts how each answer came about, as the server's counts before and after it say."""
-        for pending, took_ms in self._statuses:
+        for pending, took_ms, is_offered in self._statuses:
             before, self._counts = self._counts, counts_of(pending.result())
             since = {name: self._counts[name] - before[name] for name in COUNTS}
             self._tally.n_prompt_tokens += since["promptTokens"]
@@ -258,6 +254,9 @@ class _Replay:
             elif since["modelAnswers"]:
                 self._tally.n_answers["model"] += 1
                 self._tally.model_ms.append(took_ms)
+            elif is_offered:  # neither known nor the model's
+                self._tally.n_answers["index"] += 1
+                self._tally.index_ms.append(took_ms)
             else:
                 self._tally.n_answers["gated"] += 1
 

@@ -99,6 +99,14 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_path("loracle", appauthor=False)) / "bench"
 
 
+def servers_folder() -> Path:
+    """The cache folder of servers that are measured in repositories: no index of the user's own makes room for theirs.
+
+    One for all runs, so that a model is converted once.
+    """
+    return cache_folder() / "servers"
+
+
 def fetch_all(packages: Iterable[Package] = HELD_OUT) -> tuple[dict[Package, Path], list[str]]:
     """The folder of each package's sources, and one sentence for each that could not be had."""
     found: dict[Package, Path] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.client import offset_at
+from tests.bench.positions import offset_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,16 @@ class Item:
 
 
 def items_of(answer: Any, document: str) -> list[Item]:
-    """The items of an answer to `textDocument/inlineCompletion`."""
+    """The items of an answer to `textDocument/inlineCompletion`.
+
+    LookupError, TypeError, ValueError for what is no such answer, or has ranges outside of the document.
+    """
     listed = answer.get("items", []) if isinstance(answer, Mapping) else answer or []
     return [_item(each, document) for each in listed]
 
 
 def _item(each: Mapping[str, Any], document: str) -> Item:
-    span = each["range"]
-    return Item(
-        each["insertText"], offset_at(document, span["start"]), offset_at(document, span["end"]), each.get("command")
-    )
+    start, end = (offset_at(document, each["range"][side]) for side in ("start", "end"))
+    if start > end:
+        raise ValueError(f"a range from {start} to {end}")
+    return Item(each["insertText"], start, end, each.get("command"))

@@ -10,7 +10,7 @@ scores       an answer against what stood there, and the intervals of means
 results      all answers to all cases, and their figures
 explaining   sentences on functions against their docstrings
 comparison   this run against another, case by case
-report       the tables and plots
+report       the tables and plots; comparison_report those of the comparison, shown figures as text
 part         all of it in order
 """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from tests.bench.client import Client, position_at
+from tests.bench.client import Client
+from tests.bench.positions import position_at
 from tests.bench.quality.cases import Case
 from tests.bench.quality.serving import Failure, Serving
 from tests.bench.suggestion import Item, items_of
@@ -25,6 +26,7 @@ class Answer:
     milliseconds: float | None  # from the request to its answer, the document read before; None when it failed
     ended: str  # in the server's words
     problem: str = ""  # a failure, where there was one
+    sources: frozenset[str] = frozenset()  # paths of the files that the index says it is from
 
 
 def answer(case: Case, uri: str, serving: Serving) -> Answer:
@@ -34,17 +36,18 @@ def answer(case: Case, uri: str, serving: Serving) -> Answer:
 
 
 def _asked(case: Case, uri: str, client: Client) -> Answer:
-    client.open(uri, case.language_id, case.document)
-    # How far the server has read ahead decides how many tokens are computed together, and so the last digit of their
-    # probabilities: of two alike, now the one and now the other would be offered.
-    client.wait_until_idle(ANSWER_S)
-    pending = client.ask(uri, position_at(case.document, len(case.before)))
-    items = items_of(pending.result(ANSWER_S), case.document)
-    milliseconds = 1000 * (pending.arrived_at - pending.sent_at)
-    why = client.execute("loracle.why", timeout_s=ANSWER_S)
-    client.close(uri)  # no held-out file is to help with another
+    with client.opened(uri, case.language_id, case.document):  # no held-out file is to help with another
+        # How far the server has read ahead decides how many tokens are computed together, and so the last digit of
+        # their probabilities: of two alike, now the one and now the other would be offered.
+        client.wait_until_idle(ANSWER_S)
+        pending = client.ask(uri, position_at(case.document, len(case.before)))
+        items = items_of(pending.result(ANSWER_S), case.document)
+        milliseconds = 1000 * (pending.arrived_at - pending.sent_at)
+        why = client.execute("loracle.why", timeout_s=ANSWER_S)
     text = written(items[0], case) if items else ""
-    return Answer(text, why["confidence"] if items else None, milliseconds, why["ended"])
+    sources = frozenset(str(each["path"]) for token in why.get("tokens", ()) for each in token["sources"])
+    confidence = float(why["confidence"]) if items else None
+    return Answer(text, confidence, milliseconds, str(why["ended"]), sources=sources)
 
 
 def written(item: Item, case: Case) -> str:

@@ -17,8 +17,9 @@ from finetune.pretrain.passages import first_sentence, parse
 from finetune.pretrain.samples import SourceFile as CorpusFile
 from finetune.pretrain.sentences import spelled_out
 from finetune.pretrain.similar import SimilarFunctions, training_functions
-from tests.bench.client import Client, position_at
+from tests.bench.client import Client
 from tests.bench.heldout import SourceFile
+from tests.bench.positions import position_at
 from tests.bench.quality.repository import Repository, drawn
 from tests.bench.quality.serving import Failure, Serving
 
@@ -108,9 +109,10 @@ def explain_all(repository: Repository, chosen: list[Function], serving: Serving
 
 def _asked(function: Function, uri: str, client: Client) -> tuple[str, float]:
     """The server's sentence, and the milliseconds that it took."""
-    client.open(uri, "python", function.document)
     target = {"uri": uri, "position": position_at(function.document, function.offset)}
-    pending = client.send("workspace/executeCommand", {"command": "loracle.explain", "arguments": [target]})
-    sentence = pending.result(EXPLAIN_S)["sentence"] or ""
-    client.close(uri)
+    with client.opened(uri, "python", function.document):
+        pending = client.send("workspace/executeCommand", {"command": "loracle.explain", "arguments": [target]})
+        sentence = pending.result(EXPLAIN_S)["sentence"] or ""
+    if not isinstance(sentence, str):
+        raise TypeError(f"a sentence is a text, not {sentence!r}")
     return sentence, 1000 * (pending.arrived_at - pending.sent_at)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.client import Client
+from tests.bench.machine import cache_variables
 from tests.bench.options import Options
 from tests.bench.page import Report
 from tests.bench.quality import cases, explaining, report
-from tests.bench.quality.asking import COMPLETION, answer
+from tests.bench.quality.asking import COMPLETION, Answer, answer
 from tests.bench.quality.cases import Case
-from tests.bench.quality.comparison import cases_of, compare
+from tests.bench.quality.comparison import compare, run_in
 from tests.bench.quality.environments import environment_of
 from tests.bench.quality.explaining import Explained, Function
 from tests.bench.quality.floors import Corpus, copied, own_sources
@@ -29,7 +30,7 @@ from tests.bench.quality.reading import python_names, typescript_names
 from tests.bench.quality.repository import Repository, prepare
 from tests.bench.quality.results import Result, result
 from tests.bench.quality.serving import Serving
-from tests.bench.repositories import TYPESCRIPT, FetchError, Package
+from tests.bench.repositories import TYPESCRIPT, FetchError, Package, servers_folder
 from tests.bench.table import BenchError
 
 N_A_KIND, N_QUICK_A_KIND = 100, 10
@@ -43,6 +44,7 @@ class Found:
     results: list[Result] = field(default_factory=list)
     explained: list[Explained] = field(default_factory=list)
     problems: dict[str, Counter[str]] = field(default_factory=dict)  # by repository: what happened, how often
+    adapters: dict[str, Path | None] = field(default_factory=dict)  # by repository, where adapters are measured
 
 
 def run(options: Options) -> Report:
@@ -50,8 +52,8 @@ def run(options: Options) -> Report:
     packages = {package: sources for package, sources in options.repositories.items() if package != TYPESCRIPT}
     if not packages:
         raise BenchError("no package was fetched")
-    other = cases_of(options.against) if options.against is not None else None
-    found, settings = Found(), settings_of(options)
+    other = run_in(options.against) if options.against is not None else None
+    found = Found()
     with tempfile.TemporaryDirectory(prefix="loracle-quality-") as folder:
         for package, sources in packages.items():
             began = time.monotonic()
@@ -62,11 +64,24 @@ def run(options: Options) -> Report:
             repository = prepare(package, sources, Path(folder))
             drawn = cases.draw(repository, options.n(N_A_KIND, N_QUICK_A_KIND), own_names)
             functions = explaining.draw(repository, options.n(N_FUNCTIONS, N_QUICK_FUNCTIONS))
+            settings = settings_of(options)
+            if options.adapters is not None:
+                found.adapters[package.name] = adapter_of(package, options.adapters)
+                settings["adapter"] = str(found.adapters[package.name] or "off")
             measure(repository, drawn, functions, partial(options.client, _variables(package, found)), settings, found)
             spent = f"{time.monotonic() - began:.0f} s"
             print(f"  {package}: {len(drawn)} lines, {len(functions)} explanations, {spent}", flush=True)
-    comparison = None if other is None else compare([each.as_json() for each in found.results], other)
-    return report.report(found.results, found.explained, found.problems, comparison, tuning=options.tuning)
+    comparison = None
+    if other is not None:
+        comparison = compare(
+            [each.as_json() for each in found.results],
+            other.cases,
+            map(report.explanation, found.explained),
+            other.explanations,
+        )
+    return report.report(
+        found.results, found.explained, found.problems, comparison, tuning=options.tuning, adapters=found.adapters
+    )
 
 
 def measure(
@@ -81,13 +96,21 @@ def measure(
     with Serving(start, settings, repository.root) as serving:
         answers = [answer(case, repository.uri(case.path), serving) for case in drawn]
         found.explained += explaining.explain_all(repository, functions, serving)
-        if serving.problems:
-            found.problems[repository.name] = serving.problems
+    problems = serving.problems + leaks(repository, drawn, answers)
+    if problems:
+        found.problems[repository.name] = problems
     corpus = Corpus(file.text for file in repository.on_disk)
     for case, given in zip(drawn, answers, strict=True):
         own = own_sources(case.before, case.after)
         copies = {"file": copied(case.before, own), "repository": copied(case.before, [*own, corpus])}
         found.results.append(result(case, given, copies))
+
+
+def leaks(repository: Repository, drawn: Sequence[Case], answers: Sequence[Answer]) -> Counter[str]:
+    """Answers that are from a held-out file other than the one that was asked in: it should have been closed."""
+    held_out = {file.path for file in repository.held_out}
+    others = [held_out & given.sources - {case.path} for case, given in zip(drawn, answers, strict=True)]
+    return Counter(f"an answer from the held-out file {path}" for paths in others for path in paths)
 
 
 def settings_of(options: Options) -> dict[str, Any]:
@@ -96,14 +119,24 @@ def settings_of(options: Options) -> dict[str, Any]:
     return {**options.settings, "completion": {**COMPLETION, **options.completion}, "hover": hover}
 
 
+def adapter_of(package: Package, adapters: Path) -> Path | None:
+    """The folder of the adapter for a package; None where there is none."""
+    folder = adapters / package.name
+    return folder.resolve() if folder.is_dir() else None
+
+
 def _variables(package: Package, found: Found) -> dict[str, str]:
-    """Where the server finds what the package needs; what is wrong with that is added to `found`."""
+    """Where the server keeps its indexes and finds what the package needs; what is wrong with that goes to `found`.
+
+    Of a package that needs nothing no environment is named: the client passes on none of the shell's.
+    """
+    variables = cache_variables(servers_folder())
     try:
         environment = environment_of(package)
     except FetchError as error:
         found.problems[f"{package.name}, dependencies"] = Counter({str(error): 1})
-        return {}
-    return {} if environment is None else {"VIRTUAL_ENV": str(environment)}
+        return variables
+    return variables if environment is None else {**variables, "VIRTUAL_ENV": str(environment)}
 
 
 def _own_names(package: Package, sources: Mapping[Package, Path]) -> frozenset[str] | None:

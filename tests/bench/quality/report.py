@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tests.bench.page import Plot, Report, Section, Table
 from tests.bench.plots import Estimate, bars, curves, distribution
-from tests.bench.quality.comparison import Comparison, Difference
+from tests.bench.quality.comparison import Comparison
+from tests.bench.quality.comparison_report import comparison_rows, comparison_section
 from tests.bench.quality.explaining import SCORES, WRITERS, Explained
 from tests.bench.quality.results import (
     AtThreshold,
@@ -18,11 +20,10 @@ from tests.bench.quality.results import (
     sweep,
 )
 from tests.bench.quality.scores import Interval, interval
+from tests.bench.quality.shown import KIND_NAMES, brackets, mean, percent, shown, value
 from tests.bench.table import Row, percentile
 
 PART = "quality"
-_N_NAMED = 20  # cases that a table names one by one
-_KIND_NAMES = {"next_line": "next line", "mid_line": "mid-line", "api_line": "API line", "all": "all"}
 _WRITER_NAMES = {"server": "server", "name": "name spelled out", "similar": "most similar function's docstring"}
 _MEASURES = {"chrf": "chrF", "bleu": "BLEU-4"}
 
@@ -36,8 +37,9 @@ def report(
     comparison: Comparison | None,
     *,
     tuning: bool,
+    adapters: Mapping[str, Path | None] | None = None,
 ) -> Report:
-    """All that is to be said about a run."""
+    """All that is to be said about a run. `adapters` by repository, where adapters are measured."""
     in_all = {kind: figures(of_kind) for kind, of_kind in by_kind(results).items()}
     thresholds = sweep(results)
     sections = [lines_section(results, in_all), sweep_section(thresholds, results)]
@@ -45,20 +47,27 @@ def report(
         sections.append(explanations_section(explained))
     if comparison is not None:
         sections.append(comparison_section(comparison))
+    if adapters:
+        sections.insert(0, adapters_section(adapters))
     if problems:
         sections.insert(0, problems_section(problems))
     rows = [*line_rows(in_all), *explanation_rows(explained)]
     if tuning:
         what = "highest minConfidence that loses at most 5 % of the exact matches"
         rows.append(Row(PART, what, highest_threshold(results)))
+    if adapters:
+        served = [name for name, folder in adapters.items() if folder is not None]
+        note = f"{', '.join(served) or 'none'}; the base model alone in the others"
+        rows.append(Row(PART, "repositories with an adapter", len(served), note=f"of {len(adapters)}: {note}"))
     if comparison is not None:
-        note = f"{comparison.n_only_here} cases only here, {comparison.n_only_there} only there"
-        rows.append(Row(PART, "other answers than in the other run", len(comparison.other_answers), "cases", note=note))
+        rows += comparison_rows(comparison)
     rows += problem_rows(problems)
     details = {
         "cases": [each.as_json() for each in results],
-        "explanations": [_explanation(each) for each in explained],
+        "explanations": [explanation(each) for each in explained],
         "problems": {repository: dict(happened) for repository, happened in problems.items()},
+        "adapters": {name: str(folder or "off") for name, folder in (adapters or {}).items()},
+        "comparison": None if comparison is None else comparison.as_json(),
     }
     return Report(rows, sections, details)
 
@@ -71,14 +80,14 @@ def lines_section(results: Sequence[Result], in_all: Mapping[str, Figures]) -> S
         "Exact match, saved characters (right before the first mistake, of all there were), offered and copied: %. "
         "Edit similarity: 100 for the same text. In brackets 95 % intervals that resample whole files.",
     )
-    total = Table(headers, [_line_cells(_KIND_NAMES[kind], found) for kind, found in in_all.items()], notes)
+    total = Table(headers, [_line_cells(KIND_NAMES[kind], found) for kind, found in in_all.items()], notes)
     by_repository = [
-        (repository, *_line_cells(_KIND_NAMES[kind], figures(of_kind)))
+        (repository, *_line_cells(KIND_NAMES[kind], figures(of_kind)))
         for repository in dict.fromkeys(each.case.repository for each in results)
         for kind, of_kind in by_kind([each for each in results if each.case.repository == repository]).items()
     ]
     exact = bars(
-        [_KIND_NAMES[kind] for kind in in_all],
+        [KIND_NAMES[kind] for kind in in_all],
         {
             "server": [_estimate(found.exact["server"]) for found in in_all.values()],
             "copied from file": [_estimate(found.exact["file"]) for found in in_all.values()],
@@ -89,7 +98,7 @@ def lines_section(results: Sequence[Result], in_all: Mapping[str, Figures]) -> S
     )
     blocks: list[Table | Plot] = [total, Table(("repository", *headers), by_repository, n_labels=2), exact]
     latencies = {
-        _KIND_NAMES[kind]: [each.answer.milliseconds for each in of_kind if each.answer.milliseconds is not None]
+        KIND_NAMES[kind]: [each.answer.milliseconds for each in of_kind if each.answer.milliseconds is not None]
         for kind, of_kind in by_kind(results).items()
         if kind != "all"
     }
@@ -103,7 +112,7 @@ def sweep_section(thresholds: Sequence[AtThreshold], results: Sequence[Result]) 
     """What withholding does."""
     headers = ("minConfidence", "shown", "exact of those shown", "exact matches kept")
     cells = [
-        (f"{each.threshold:.2f}", _percent(each.shown), _percent(each.exact_of_shown), _percent(each.exact_kept))
+        (f"{each.threshold:.2f}", percent(each.shown), percent(each.exact_of_shown), percent(each.exact_kept))
         for each in thresholds
     ]
     series = {
@@ -125,7 +134,7 @@ def explanations_section(explained: Sequence[Explained]) -> Section:
     groups = {name: [each for each in explained if each.function.repository == name] for name in repositories}
     groups["all"] = list(explained)
     cells = [
-        (name, str(len(group)), *(_shown(_mean(group, who, measure)) for measure in SCORES for who in WRITERS))
+        (name, str(len(group)), *(shown(_mean(group, who, measure)) for measure in SCORES for who in WRITERS))
         for name, group in groups.items()
     ]
     files = [each.function.file for each in explained]
@@ -135,21 +144,16 @@ def explanations_section(explained: Sequence[Explained]) -> Section:
             above = [each.score("server", measure) - each.score(floor, measure) for each in explained]
             found = interval(above, files)
             notes.append(
-                f"{_MEASURES[measure]} above {_WRITER_NAMES[floor]}: {_shown(found.times(100) if found else None)}."
+                f"{_MEASURES[measure]} above {_WRITER_NAMES[floor]}: {shown(found.times(100) if found else None)}."
             )
     text = "A sentence on a function of a held-out file, against the first sentence of its docstring."
     return Section("Explanations", [Table(headers, cells, notes)], text)
 
 
-def comparison_section(comparison: Comparison) -> Section:
-    """This run above the other."""
-    headers = ("kind", "cases in both", "exact match, this above the other", "edit similarity", "other answers")
-    cells = [_difference_cells(each) for each in comparison.differences]
-    named = comparison.other_answers[:_N_NAMED]
-    notes = [f"{comparison.n_only_here} cases are only in this run, {comparison.n_only_there} only in the other."]
-    if named:
-        notes.append(f"Another answer, the first {len(named)}: {', '.join(named)}.")
-    return Section("Against another run", [Table(headers, cells, notes)], "Paired, in percentage points.")
+def adapters_section(adapters: Mapping[str, Path | None]) -> Section:
+    """Which adapter each repository was answered with."""
+    cells = [(name, str(folder) if folder else "none: the base model alone") for name, folder in adapters.items()]
+    return Section("Adapters", [Table(("repository", "adapter"), cells, n_remarks=1)])
 
 
 def problems_section(problems: Problems) -> Section:
@@ -163,13 +167,11 @@ def line_rows(in_all: Mapping[str, Figures]) -> list[Row]:
     rows = []
     for kind, found in in_all.items():
         exact, above = found.exact["server"], found.over_repository
-        copies = ", ".join(
-            f"copied from {who} {_shown(found.exact[who], brackets=False)}" for who in ("file", "repository")
-        )
-        note = f"of {found.n_cases}, {_brackets(exact)}; {copies}; above repository copy {_shown(above)}"
-        rows.append(Row(PART, f"{_KIND_NAMES[kind]}: exact match", _value(exact), "%", note=note))
-        rows.append(Row(PART, "  edit similarity", _value(found.similarity), "%"))
-        rows.append(Row(PART, "  saved characters", _value(found.saved), "%"))
+        copies = ", ".join(f"copied from {who} {mean(found.exact[who])}" for who in ("file", "repository"))
+        note = f"of {found.n_cases}, {brackets(exact)}; {copies}; above repository copy {shown(above)}"
+        rows.append(Row(PART, f"{KIND_NAMES[kind]}: exact match", value(exact), "%", note=note))
+        rows.append(Row(PART, "  edit similarity", value(found.similarity), "%"))
+        rows.append(Row(PART, "  saved characters", value(found.saved), "%"))
         rows.append(Row(PART, "  offered", found.offered, "%"))
     times = in_all["all"]
     rows.append(Row(PART, "an answer, p50", times.p50_ms, "ms", is_timing=True))
@@ -181,10 +183,10 @@ def explanation_rows(explained: Sequence[Explained]) -> list[Row]:
     """The figures on explanations for the terminal."""
     rows = []
     for measure in SCORES if explained else ():
-        floors = "; ".join(f"{_WRITER_NAMES[who]} {_shown(_mean(explained, who, measure))}" for who in WRITERS[1:])
-        mean = _mean(explained, "server", measure)
-        note = f"of {len(explained)} functions, {_brackets(mean)}; {floors}"
-        rows.append(Row(PART, f"explanations: {_MEASURES[measure]}", _value(mean), "%", note=note))
+        floors = "; ".join(f"{_WRITER_NAMES[who]} {shown(_mean(explained, who, measure))}" for who in WRITERS[1:])
+        found = _mean(explained, "server", measure)
+        note = f"of {len(explained)} functions, {brackets(found)}; {floors}"
+        rows.append(Row(PART, f"explanations: {_MEASURES[measure]}", value(found), "%", note=note))
     times = [each.milliseconds for each in explained if each.milliseconds is not None]
     if times:
         rows.append(Row(PART, "an explanation, p50", percentile(times, 50), "ms", is_timing=True))
@@ -205,21 +207,16 @@ def _line_cells(name: str, found: Figures) -> tuple[str, ...]:
     return (
         name,
         str(found.n_cases),
-        _shown(found.exact["server"]),
-        _shown(found.similarity, brackets=False),
-        _shown(found.saved, brackets=False),
-        _percent(found.offered),
-        _shown(found.exact["file"], brackets=False),
-        _shown(found.exact["repository"], brackets=False),
-        _shown(found.over_repository),
+        shown(found.exact["server"]),
+        mean(found.similarity),
+        mean(found.saved),
+        percent(found.offered),
+        mean(found.exact["file"]),
+        mean(found.exact["repository"]),
+        shown(found.over_repository),
         _milliseconds(found.p50_ms),
         _milliseconds(found.p95_ms),
     )
-
-
-def _difference_cells(each: Difference) -> tuple[str, ...]:
-    kind = _KIND_NAMES[each.kind]
-    return kind, str(each.n_cases), _shown(each.exact), _shown(each.similarity), str(each.n_other_answers)
 
 
 def _mean(explained: Sequence[Explained], who: str, measure: str) -> Interval | None:
@@ -228,7 +225,8 @@ def _mean(explained: Sequence[Explained], who: str, measure: str) -> Interval | 
     return None if found is None else found.times(100)
 
 
-def _explanation(each: Explained) -> dict[str, object]:
+def explanation(each: Explained) -> dict[str, object]:
+    """All that another run can be compared with."""
     function = each.function
     told = {"id": function.id, "file": function.file, "name": function.name, "expected": function.expected}
     return {**told, "sentences": each.sentences, "milliseconds": each.milliseconds, "problem": each.problem}
@@ -236,24 +234,6 @@ def _explanation(each: Explained) -> dict[str, object]:
 
 def _estimate(found: Interval | None) -> Estimate | None:
     return None if found is None else Estimate(found.mean, found.low, found.high)
-
-
-def _value(found: Interval | None) -> float | None:
-    return None if found is None else found.mean
-
-
-def _shown(found: Interval | None, *, brackets: bool = True) -> str:
-    if found is None:
-        return "-"
-    return f"{found.mean:.1f} {_brackets(found)}" if brackets else f"{found.mean:.1f}"
-
-
-def _brackets(found: Interval | None) -> str:
-    return "-" if found is None else f"[{found.low:.1f}, {found.high:.1f}]"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
 
 
 def _milliseconds(value: float | None) -> str:

@@ -6,6 +6,7 @@ are held out by a hash of their path. Only the others are written into the folde
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -40,12 +41,17 @@ def prepare(package: Package, sources: Path, folder: Path) -> Repository:
     held_out = tuple(file for file in files if is_held_out(package.name, file.path))
     on_disk = tuple(file for file in files if file not in held_out)
     root = folder / package.name
-    for file in on_disk:
+    write(on_disk, root)
+    return Repository(package.name, root, on_disk, held_out)
+
+
+def write(files: Iterable[SourceFile], root: Path) -> None:
+    """Puts files where they belong below `root`, which is made."""
+    root.mkdir(parents=True, exist_ok=True)
+    for file in files:
         path = root / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text, encoding="utf-8", newline="")
-    root.mkdir(parents=True, exist_ok=True)
-    return Repository(package.name, root, on_disk, held_out)
 
 
 def own_files(package: Package, sources: Path) -> list[SourceFile]:
