@@ -37,7 +37,7 @@ Told = Callable[[str, int, int, float], None]
 WAYS = ("base", "base + index", "adapter", "adapter + index")
 WINDOW_TOKENS = 512
 MAX_NEW_TOKENS = 48
-N_A_KIND = 80  # points; fewer only where the time is over before
+N_A_KIND = 120  # points; fewer only where the time is over before
 N_FUNCTIONS = 60  # that are explained
 BITS_SHARE, POINTS_SHARE = 0.3, 0.55  # of the budget, at most; what is left is for the functions
 N_SHOWN = 12  # cases that were won, and as many that were lost
@@ -89,11 +89,6 @@ class Evaluation:
     won: tuple[Case, ...]
     lost: tuple[Case, ...]
     seconds: float
-
-    @property
-    def exact_change(self) -> float | None:
-        """With the index, adapter less base, share of exact matches."""
-        return None if self.exact_interval is None else self.exact_interval.mean
 
 
 def evaluate(

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from finetune.scoring import Interval
 
+# Of a few hundred lines that the index helps with, as many fewer are right by chance half of the time; more are not.
+MAX_EXACT_LOSS = 0.01
 MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
 
 
@@ -20,7 +22,7 @@ class Judged(Protocol):
         """Adapter less base, bits per byte of held-out files."""
 
     @property
-    def exact_change(self) -> float | None:
+    def exact_interval(self) -> Interval | None:
         """Adapter + index less base + index, share of exact matches."""
 
     @property
@@ -43,7 +45,7 @@ class Decision:
 def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
     """Publishes only what is surely better here, hurts no suggestion, forgets little, and gives no secret back."""
     reasons = []
-    bits, exact = evaluation.bits_change, evaluation.exact_change
+    bits, exact = evaluation.bits_change, evaluation.exact_interval
     if bits is None:
         reasons.append("No held-out text was measured, so nothing shows that the adapter helps.")
     elif not math.isfinite(bits.low) and not math.isnan(bits.mean):
@@ -58,8 +60,11 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
         )
     if exact is None:
         reasons.append("No suggestion was compared, so nothing shows that the adapter does no harm.")
-    elif not exact >= 0:
-        reasons.append(f"With the index, the adapter has {-100 * exact:.1f} points fewer exact matches than the base.")
+    elif not exact.mean >= -MAX_EXACT_LOSS or exact.high < 0:
+        reasons.append(
+            f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base "
+            f"(95 % interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f})."
+        )
     rise = evaluation.general_after / evaluation.general_before - 1 if evaluation.general_before > 0 else float("nan")
     allowed = (1 + MAX_GENERAL_RISE) * evaluation.general_before
     if math.isnan(rise) or not evaluation.general_after <= allowed:

@@ -70,7 +70,7 @@ def write_report(
     values: dict[str, Any] = {
         "published": version,
         "reasons": list(decision.reasons),
-        "evaluation": {**asdict(evaluation), "exact_change": evaluation.exact_change},
+        "evaluation": asdict(evaluation),
         "training": {
             "before": trained.first,
             "best": trained.best,

@@ -126,7 +126,13 @@ def _learn(
         f"trained for {minutes(trained.seconds)}: validation {trained.first:.3f} -> {trained.best:.3f} nats a token, "
         f"the best at step {trained.best_step} ({trained.why_ended})"
     )
-    kept = settle(base, run.plan, run.examples.train, run.examples.validation, trained.adapter, world.device)
+    candidate = store.run_folder / "candidate"
+    rows, validation = run.examples.train, run.examples.validation
+    try:
+        kept = settle(base, run.plan, rows, validation, trained.adapter, candidate, world.device)
+    except OSError as error:
+        raise unwritable(candidate, error, "the adapter in force is as it was") from error
+    trained = replace(trained, adapter=candidate)
     display.say(
         f"kept at {100 * kept.value:.0f} % of its strength: validation {kept.validation:.3f} nats a token, "
         f"general code {100 * kept.general_rise:+.1f} %"

@@ -32,8 +32,10 @@ class Strength:
     general_rise: float  # share of the base's nats a token of general code
 
 
-def settle(base: Base, plan: Plan, rows: Rows, validation: Rows, adapter: Path, device: str = "cpu") -> Strength:
-    """Weakens the adapter in a folder, which `rows` have taught, as far as general code asks for it.
+def settle(
+    base: Base, plan: Plan, rows: Rows, validation: Rows, adapter: Path, kept: Path, device: str = "cpu"
+) -> Strength:
+    """Writes to the folder `kept` as much of the adapter in a folder, which `rows` have taught, as general code bears.
 
     Of the strengths that general code bears the one with the lowest validation loss. Where it bears none, the least
     one: the gate then says what is wrong.
@@ -57,7 +59,7 @@ def settle(base: Base, plan: Plan, rows: Rows, validation: Rows, adapter: Path, 
         best = found
     assert best is not None  # the last strength is always looked at
     model.set_values(weakened(untrained, trained, best.value))
-    model.save(adapter)
+    model.save(kept)
     return best
 
 

@@ -52,7 +52,7 @@ def test_a_model_against_itself_changes_nothing_and_is_refused(tiny_model: Loade
     other = load_model(str(tiny_checkpoint), precision="fp32", threads=1)
     found = evaluate(tiny_model, other, index_of(texts(3)), texts(5)[3:], 0, 60)
     assert found.bits_change is not None and abs(found.bits_change.mean) < 1e-4
-    assert found.exact_change == 0 and found.won == found.lost == ()
+    assert found.exact_interval is not None and found.exact_interval.mean == 0 and found.won == found.lost == ()
     assert found.general_before == pytest.approx(found.general_after, rel=1e-5)
     assert [way.name for way in found.ways] == list(WAYS) and found.n_points > 4
     assert found.n_files == found.n_heldout == 2
@@ -89,7 +89,7 @@ def test_the_index_helps_where_lines_repeat(tiny_model: LoadedModel, adapted: Lo
 
 def test_without_time_there_are_no_points_and_the_gate_says_so(tiny_model: LoadedModel) -> None:
     found = evaluate(tiny_model, tiny_model, index_of([]), texts(2), 0, 0.0)
-    assert found.n_points == 0 and found.exact_change is None
+    assert found.n_points == 0 and found.exact_interval is None
     assert any("No suggestion was compared" in reason for reason in decide(found, []).reasons)
 
 

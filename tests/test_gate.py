@@ -5,11 +5,18 @@ import pytest
 from finetune.gate import decide
 from finetune.scoring import Interval
 
-GOOD = {"bits_change": Interval(-0.1, -0.2, -0.05), "exact_change": 0.0, "general_before": 1.0, "general_after": 1.02}
+GOOD = {
+    "bits_change": Interval(-0.1, -0.2, -0.05),
+    "exact_interval": Interval(0.0, -0.01, 0.01),
+    "general_before": 1.0,
+    "general_after": 1.02,
+}
 
 
 def test_what_is_better_everywhere_is_published():
     assert decide(SimpleNamespace(**GOOD), []).publish
+    by_chance = {"exact_interval": Interval(-0.004, -0.02, 0.01)}
+    assert decide(SimpleNamespace(**{**GOOD, **by_chance}), []).publish
 
 
 @pytest.mark.parametrize(
@@ -19,9 +26,10 @@ def test_what_is_better_everywhere_is_published():
         {"bits_change": Interval(-0.1, -0.2, 0.0)},
         {"bits_change": Interval(-0.1, -float("inf"), float("inf"))},
         {"bits_change": Interval(float("nan"), float("nan"), float("nan"))},
-        {"exact_change": None},
-        {"exact_change": -0.001},
-        {"exact_change": float("nan")},
+        {"exact_interval": None},
+        {"exact_interval": Interval(-0.011, -0.03, 0.01)},
+        {"exact_interval": Interval(-0.005, -0.009, -0.001)},
+        {"exact_interval": Interval(float("nan"), float("nan"), float("nan"))},
         {"general_after": 1.021},
         {"general_before": 0.0},
         {"general_after": float("nan")},

@@ -42,9 +42,9 @@ def test_where_nothing_is_forgotten_all_is_kept(
 ) -> None:
     monkeypatch.setattr(strength, "MAX_RISE", 1e9)
     before = load_file(adapter / ADAPTER_WEIGHTS_FILE)
-    found = settle(base, PLAN, rows, rows[:4], adapter)
+    found = settle(base, PLAN, rows, rows[:4], adapter, kept := adapter.with_name("kept"))
     assert found.value == 1.0
-    after = load_file(adapter / ADAPTER_WEIGHTS_FILE)
+    after = load_file(kept / ADAPTER_WEIGHTS_FILE)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -55,11 +55,15 @@ def test_what_general_code_does_not_bear_is_weakened(
     monkeypatch.setattr(strength, "choosing_rows", lambda *_: general)
     full = settle_rise(base, general, rows, adapter)
     monkeypatch.setattr(strength, "MAX_RISE", full / 3)
-    found = settle(base, PLAN, rows, rows[:4], adapter)
+    found = settle(base, PLAN, rows, rows[:4], adapter, kept := adapter.with_name("kept"))
+    again = settle(
+        base, PLAN, rows, rows[:4], adapter, kept
+    )  # after a kill: from what was trained, not from what was kept
+    assert again == found
     assert STRENGTHS[-1] < found.value < 1 and found.general_rise <= full / 3
     model = new_adapter(base, PLAN, rows)
     first = validation_loss(model, rows[:4], PLAN, base.special.pad)
-    model.load(adapter)
+    model.load(kept)
     assert validation_loss(model, rows[:4], PLAN, base.special.pad) == pytest.approx(found.validation, rel=1e-5)
     assert found.validation < first
 
