@@ -6,6 +6,7 @@ fine-tuning by weight averaging). On the tuning packages most of the gain is lef
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +48,25 @@ def settle(
     before = validation_loss(model, general, plan, base.special.pad)
     model.load(adapter)
     trained = model.values()
-    best: Strength | None = None
-    for value in STRENGTHS:
+
+    def rise(value: float) -> float:
         model.set_values(weakened(untrained, trained, value))
-        rise = validation_loss(model, general, plan, base.special.pad) / before - 1
-        if rise > MAX_RISE and value > STRENGTHS[-1]:
-            continue
-        found = Strength(value, validation_loss(model, validation, plan, base.special.pad), rise)
-        if best is not None and found.validation >= best.validation:
+        return validation_loss(model, general, plan, base.special.pad) / before - 1
+
+    def looked_at(value: float) -> Strength:
+        harm = rise(value)
+        return Strength(value, validation_loss(model, validation, plan, base.special.pad), harm)
+
+    # Weaker adapters harm less: the first strength in the list that general code bears is found by halves.
+    first = (
+        0 if rise(STRENGTHS[0]) <= MAX_RISE else bisect_left(STRENGTHS, True, lo=1, key=lambda v: rise(v) <= MAX_RISE)
+    )
+    best = looked_at(STRENGTHS[min(first, len(STRENGTHS) - 1)])
+    for value in STRENGTHS[first + 1 :]:
+        found = looked_at(value)
+        if found.validation >= best.validation:
             break
         best = found
-    assert best is not None  # the last strength is always looked at
     model.set_values(weakened(untrained, trained, best.value))
     model.save(kept)
     return best

@@ -81,7 +81,8 @@ def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opini
     if task.is_automatic:
         judged = _first_that_passes(task, model, lines, opinion, choice, judge)
     else:
-        judged = [*map(judge, lines[: task.n_wanted]), *map(judge, _written(task, model, opinion, choice))]
+        written = [each for each in _written(task, model, opinion, choice) if not _is_given_up(each, choice)]
+        judged = [*map(judge, lines[: task.n_wanted]), *map(judge, written)] if not choice.ended else []
     judged.sort(key=lambda each: each.worth, reverse=True)
     passed = [each.filtered.candidate for each in judged if each.filtered.candidate is not None]
     choice.candidates = tuple(passed[: task.n_wanted])
@@ -116,11 +117,20 @@ def _first_that_passes(
     if any(map(passes, at_least(SURE))):
         return judged[-1:]
     for generation in _written(task, model, opinion, choice):
+        if _is_given_up(generation, choice):
+            return []
         if any(map(passes, at_least(judge.confidence(generation)))) or passes(generation):
             return judged[-1:]
         if not generation.text or judged[-1].filtered.verdicts[-1].filter == "confidence":
             break  # nothing is to be written here, or nothing better will come
     return judged[-1:] if any(map(passes, at_least(-1.0))) else judged
+
+
+def _is_given_up(generation: Generation, choice: Choice) -> bool:
+    """Whether nobody waits for this text any more: the filters would keep the worker from whoever does."""
+    if generation.finish == "cancelled":
+        choice.ended = "cancelled while the model was at work"
+    return generation.finish == "cancelled"
 
 
 def _written(task: Task, model: LoadedModel, opinion: Opinion | None, choice: Choice) -> Iterator[Generation]:
@@ -199,12 +209,7 @@ def _shares(source: Line | Generation, opinion: Opinion | None) -> tuple[Share, 
 def _ending(judged: _Judged) -> str:
     """At which step it ended, in words, where nothing is offered."""
     source = judged.source
-    if isinstance(source, Generation):
-        if source.finish == "cancelled":
-            return "cancelled while the model was at work"
-        if not source.text:
-            return (
-                "the deadline came before the first word" if source.finish == "deadline" else "the model ended it here"
-            )
+    if isinstance(source, Generation) and not source.text:
+        return "the deadline came before the first word" if source.finish == "deadline" else "the model ended it here"
     last = judged.filtered.verdicts[-1]
     return f"the filter for {last.filter} held it back: {last.reason}"

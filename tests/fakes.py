@@ -34,6 +34,9 @@ class FakeTokenizer:
     def ids_of(self, *entries: str | bytes) -> tuple[int, ...]:
         return tuple(self.id_of(entry) for entry in entries)
 
+    def encode_once(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def encode(self, text: str) -> list[int]:
         data, token_ids = text.encode(), []
         while data:

@@ -21,6 +21,7 @@ from server.lm.tokenizer import Tokenizer
 
 FIRST_TOKEN_BYTES = 24  # of what follows, enough to tell its first token
 MAX_CACHED = 20_000
+LEAST = 1e-30  # probability
 WORD = frozenset(bytes([byte]) for byte in b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 MAX_SOURCES = 3  # that are told of one token
 DRAFT_TOKENS = 8  # decoding of verbatim lines is 1.4 times as fast with 4, 1.6 with 8 (part `index` of the bench)
@@ -49,11 +50,13 @@ class FirstTokens:
         None where that character is not whole, or where no token starts behind them.
         """
         key = text, n_written
-        if key not in self._known:
+        try:
+            return self._known[key]
+        except KeyError:
             if len(self._known) >= MAX_CACHED:
                 self._known.clear()
-            self._known[key] = self._behind(n_written, self.all_of(text))
-        return self._known[key]
+            token_id = self._known[key] = self._behind(n_written, self.all_of(text))
+            return token_id
 
     def _behind(self, n_bytes: int, ids: Sequence[int]) -> int | None:
         for token_id in ids:
@@ -72,7 +75,7 @@ class FirstTokens:
             shown = text.decode("utf-8")
         except UnicodeDecodeError as error:
             shown = text[: error.start].decode("utf-8")
-        return self._tokenizer.encode(shown) if shown else []
+        return self._tokenizer.encode_once(shown) if shown else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class _Step:
     """What came of one place in the text."""
 
     mixed: LogProbs
-    shares: dict[int, float] = field(default_factory=dict)  # token id -> log-probability that is the index's
+    shares: dict[int, float] = field(default_factory=dict)  # token id -> probability that is the index's
     support: list[tuple[Tier, Mapping[int, Sequence[int]]]] = field(default_factory=list)  # places by token id
 
 
@@ -129,11 +132,12 @@ class Opinion:
             self._drafted.remove(text_so_far)
             self.n_accepted += 1
         step = self._steps[text_so_far] = _Step(log_probs)
-        kept = sum(_add(step, reading) for reading in self.readings(log_probs, text_so_far))
-        if step.shares:
-            step.mixed = log_probs + np.float32(kept)
-            for token_id, logprob in step.shares.items():
-                step.mixed[token_id] = _log_add(float(step.mixed[token_id]), logprob)
+        if readings := self.readings(log_probs, text_so_far):
+            left = _divide(step, readings)
+            token_ids = np.fromiter(step.shares, np.int64, len(step.shares))
+            own = np.fromiter(step.shares.values(), np.float64, len(step.shares))
+            step.mixed = log_probs + np.float32(math.log(left))
+            step.mixed[token_ids] = np.logaddexp(step.mixed[token_ids], np.log(own))
         return step.mixed
 
     def readings(self, log_probs: LogProbs, text_so_far: bytes) -> list[Reading]:
@@ -202,11 +206,11 @@ class Opinion:
 
     def _share(self, text_so_far: bytes, token: bytes) -> Share:
         step = self._steps.get(text_so_far)
-        for token_id, logprob in step.shares.items() if step is not None else ():
+        for token_id, own in step.shares.items() if step is not None else ():
             if step is not None and self._first_tokens.bytes_of(token_id) == token:
                 places = [(tier, place) for tier, by in reversed(step.support) for place in by.get(token_id, ())]
                 sources = dict.fromkeys(source_of(tier, place) for tier, place in places[:MAX_SOURCES])
-                share = min(float(np.exp(logprob - step.mixed[token_id])), 1.0)
+                share = min(own / max(math.exp(step.mixed[token_id]), LEAST), 1.0)
                 return Share(token.decode("utf-8", "replace"), share, tuple(sources))
         return Share(token.decode("utf-8", "replace"), 0.0, ())
 
@@ -225,34 +229,33 @@ class Opinion:
     def _by_token(self, finding: Finding, begun: bytes, forced: bytes, log_probs: LogProbs) -> dict[int, list[int]]:
         """The places looked at, by the token that comes next there."""
         end = self._end_of_text if self._ends_line and not forced else None
-        by_token: dict[int, list[int]] = {}
+        before, n_begun, first_of = begun + forced, len(begun), self._first_tokens.of
+        by_head: dict[bytes, list[int]] = {}  # many texts that go on differently begin alike
         for text, places in finding.following.items():
-            token_id = self._first_tokens.of(begun + forced + _head(text), len(begun)) if text else None
+            if text:
+                by_head.setdefault(_head(text), []).extend(places)
+        by_token: dict[int, list[int]] = {}
+        for head, places in by_head.items():
+            token_id = first_of(before + head, n_begun)
             if token_id is None:
                 continue
-            if end is not None and text.startswith(b"\n") and log_probs[end] > log_probs[token_id]:
+            if end is not None and head.startswith(b"\n") and log_probs[end] > log_probs[token_id]:
                 token_id = end
             by_token.setdefault(token_id, []).extend(places)
         return by_token
 
 
-def _add(step: _Step, reading: Reading) -> float:
-    """Gives a reading its share of the step's distribution; the logarithm of what that leaves to those before it."""
-    share = weight(reading.kind, reading.level, reading.evidence)
-    kept = math.log1p(-share)
-    step.shares = {token_id: logprob + kept for token_id, logprob in step.shares.items()}
-    n_total = sum(map(len, reading.places.values()))
-    for token_id, where in reading.places.items():
-        own = math.log(share * len(where) / n_total)
-        step.shares[token_id] = _log_add(step.shares.get(token_id, -math.inf), own)
-    step.support.append((reading.tier, reading.places))
-    return kept
-
-
-def _log_add(one: float, other: float) -> float:
-    """The logarithm of the sum of what two logarithms are of."""
-    high, low = max(one, other), min(one, other)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
+def _divide(step: _Step, readings: Sequence[Reading]) -> float:
+    """Gives each reading its share of the step's distribution, the last one first; what that leaves to the model."""
+    left = 1.0
+    for reading in reversed(readings):
+        share = weight(reading.kind, reading.level, reading.evidence)
+        own = left * share / sum(map(len, reading.places.values()))
+        for token_id, where in reading.places.items():
+            step.shares[token_id] = step.shares.get(token_id, 0.0) + own * len(where)
+        left *= 1.0 - share
+    step.support = [(reading.tier, reading.places) for reading in readings]
+    return left
 
 
 def _begun_character(text: bytes) -> bytes:

@@ -76,6 +76,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; never a marker, even where the text spells one. A lone surrogate becomes U+FFFD."""
 
+    def encode_once(self, text: str) -> list[int]:
+        """The same for a short text that will hardly be asked for again: nothing is remembered of it."""
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of the ids; markers give nothing, broken UTF-8 gives U+FFFD."""
 
@@ -140,6 +143,9 @@ class BytePairTokenizer:
                 self._lines.put(line, ids)
             token_ids += ids
         return token_ids
+
+    def encode_once(self, text: str) -> list[int]:
+        return self._encode(text)
 
     def _encode_lines(self, lines: Sequence[str]) -> list[tuple[int, ...]]:
         """The ids of each line, all cut in one call; each but the first starts with its line break."""
