@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from finetune import lora
+from finetune import head_loss
 from finetune.lora import LoraModel, LoraShape
 from finetune.pretrain.gpt2 import IGNORED
 from server.lm.adapter import merge_adapter
@@ -67,7 +67,7 @@ def gradients(model: LoraModel, loss: Tensor) -> dict[str, Tensor]:
 def test_loss_and_gradients_are_those_of_peft(
     tiny_checkpoint: Path, batch: tuple[Tensor, Tensor], shape: LoraShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lora, "HEAD_ROWS", 50)  # so that the last part is a smaller one
+    monkeypatch.setattr(head_loss, "HEAD_ROWS", 50)  # so that the last part is a smaller one
     model = shaken(tiny_checkpoint, shape)
     n_targets = int((batch[1] != IGNORED).sum())
     found, expected = model.loss(*batch, n_targets), loss_by_peft(model, *batch)

@@ -1,0 +1,80 @@
+"""The loss over a vocabulary with its gradient, a few rows at a time: the logits of all rows never exist at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Rows whose logits exist at one time: 8 MB of 8,192 logits, which may stay in the processor's cache.
+HEAD_ROWS = 256
+MANY_ROWS = 4  # a quarter of the vocabulary
+_SMALLEST = 1e-38  # a likelihood that is 0 in fp32 counts as 87 nats, not as infinitely many
+
+
+class HeadLoss(torch.autograd.Function):
+    """Summed nats over `n_targets`, a few rows at a time; the gradient of the logits is p - q, in place.
+
+    What is wanted, q, is one token for each row, or what the base makes of `before`, its own hidden states there.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor | None,
+        before: Tensor | None,
+        head_before: Tensor | None,
+        n_targets: float,
+        rows: Tensor | None,
+        new_rows: Tensor | None,
+    ) -> Tensor:
+        wants_gradient = ctx.needs_input_grad[0]
+        hidden_grad = torch.empty_like(hidden) if wants_gradient else None
+        rows_grad: Tensor | None = None
+        picked = rows
+        if wants_gradient and rows is not None:
+            # Of many rows all are taken: to pick the columns of the logits would cost more than the product.
+            picked = rows if MANY_ROWS * len(rows) <= len(head) else None
+            rows_grad = torch.zeros(len(head if picked is None else rows), head.shape[1], device=hidden.device)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        # Memory is asked for once: with new pages for each part, the softmax would take longer than the products.
+        made = torch.empty(min(HEAD_ROWS, len(hidden)), head.shape[0], dtype=head.dtype, device=hidden.device)
+        exact = made if made.dtype == torch.float32 else torch.empty_like(made, dtype=torch.float32)
+        for start in range(0, len(hidden), HEAD_ROWS):
+            part = hidden[start : start + HEAD_ROWS]
+            here = made[: len(part)]
+            logits = exact[: len(part)].copy_(torch.mm(part, head.t(), out=here))
+            likelihoods = torch.softmax(logits, dim=1, out=logits)
+            if targets is not None:
+                wanted = targets[start : start + HEAD_ROWS].unsqueeze(1)
+                found = likelihoods.gather(1, wanted)
+                total -= found.clamp(min=_SMALLEST).log().sum()
+                likelihoods.scatter_(1, wanted, found - 1)
+            elif before is not None and head_before is not None:
+                known = torch.mm(before[start : start + HEAD_ROWS], head_before.t()).float()
+                known = torch.softmax(known, dim=1, out=known)
+                total -= likelihoods.clamp(min=_SMALLEST).log_().mul_(known).sum()
+                likelihoods -= known
+            if hidden_grad is None:
+                continue
+            torch.mm(here.copy_(likelihoods), head, out=hidden_grad[start : start + HEAD_ROWS])
+            if rows_grad is not None and picked is not None:
+                rows_grad.addmm_(likelihoods[:, picked].t(), part.float())
+            elif rows_grad is not None:
+                rows_grad += torch.mm(here.t(), part)
+        if rows_grad is not None and picked is None:
+            rows_grad = rows_grad[rows]
+        if hidden_grad is not None:
+            hidden_grad /= n_targets
+            ctx.save_for_backward(hidden_grad, None if rows_grad is None else rows_grad / n_targets)
+        return (total / n_targets).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_grad, rows_grad = ctx.saved_tensors
+        factor = grad_outputs[0]
+        rows_out = None if rows_grad is None else rows_grad * factor
+        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, None, None, rows_out
