@@ -142,11 +142,16 @@ async def test_a_run_that_does_not_stop_is_ended(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
-async def test_a_run_that_is_stopped_while_it_is_being_started_ends(editor: Editor, children: Children) -> None:
+async def test_a_run_that_is_stopped_while_it_is_being_started_ends(
+    editor: Editor, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "STOP_SECONDS", 0.2)  # who is started in the background may never hear of Ctrl-C
     children.program = "import time; time.sleep(60)"
     children.may_start.clear()
     request = editor.run()
-    await asyncio.sleep(0)
+    async with asyncio.timeout(WAIT_S):
+        while not editor.server.finetuning.is_running:
+            await asyncio.sleep(0.001)
     editor.server.finetuning.stop()
     children.may_start.set()
     await editor.reply(request)
