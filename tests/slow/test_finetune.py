@@ -35,7 +35,7 @@ def repository(tmp_path: Path) -> Path:
     for number, word in enumerate(WORDS):
         draw = random.Random(number)
         lines = [f'"""All about one {word}."""', "", f"from shop.{WORDS[number - 1]} import lookup", "", ""]
-        for _ in range(8):
+        for _ in range(14):
             verb, other = draw.choice("load save check send count merge".split()), draw.choice(WORDS)
             n = draw.randrange(1000)
             lines += [
