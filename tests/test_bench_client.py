@@ -214,7 +214,7 @@ ASKING = ("tests.bench.client", "tests.bench.suggestion", "tests.bench.quality.a
 SCORING = {
     "finetune.pretrain.bleu.bleu",
     "finetune.pretrain.chrf.chrf",
-    "finetune.pretrain.passages.first_sentence",
+    "finetune.pretrain.first_sentence.first_sentence",
     "finetune.pretrain.passages.parse",
     "finetune.pretrain.samples.SourceFile",
     "finetune.pretrain.sentences.spelled_out",

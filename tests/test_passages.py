@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from finetune.pretrain.passages import MAX_SNIPPET_LINES, Library, explained_passages, first_sentence
+from finetune.pretrain.first_sentence import first_sentence
+from finetune.pretrain.passages import MAX_SNIPPET_LINES, Library, explained_passages
 from server.lm.context import Snippet
 
 MODULE = '''"""Reads and writes the settings of a user."""
@@ -142,3 +143,40 @@ def test_a_file_is_shown_what_it_uses_of_others():
     assert [snippet.path for snippet in library.used_in(text, "c.py")] == ["a.py", "b.py"]
     assert [snippet.path for snippet in library.used_in(text, "a.py")] == ["b.py"]
     assert library.used_in("x = preload_all", "c.py") == []
+
+
+SCRIPT = """/**
+ * Reads the settings of a {@link User}.
+ *
+ * @param path - the file
+ */
+export async function read(path: string): Promise<Settings> {
+  return JSON.parse(await load(path));
+}
+
+class Settings {
+  /** Gives back what was chosen for a key. */
+  get(key: string): string {
+    return this.values[key];
+  }
+
+  /** @internal */
+  close() {
+    this.values = {};
+  }
+}
+"""
+
+
+def test_definitions_below_a_jsdoc_comment_are_explained():
+    found = explained_passages("src/settings.ts", SCRIPT)
+    assert [(passage.kind, passage.name, passage.sentence) for passage in found] == [
+        ("function", "read", "Reads the settings of a User."),
+        ("function", "get", "Gives back what was chosen for a key."),
+    ]
+    assert found[1].source == "get(key: string): string {\n  return this.values[key];\n}"
+
+
+def test_a_script_is_never_read_as_python():
+    assert explained_passages("a.js", MODULE) == []
+    assert Library.of([file_of("a.js", MODULE)]).definitions == {}

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m finetune.pretrain", description=__doc__)
     steps = parser.add_subparsers(required=True, metavar="STEP")
 
-    step = steps.add_parser("corpus", help="collect permissively licensed Python from archives on disk")
+    step = steps.add_parser("corpus", help="collect permissively licensed sources from archives on disk")
     corpus.add_arguments(step)
     step.set_defaults(run=corpus.main)
 

@@ -1,8 +1,9 @@
-"""Wheels and source distributions on disk: which there are, what they say of themselves, their Python files.
+"""Package archives on disk, of Python and of npm: which there are, what they say of themselves, their sources.
 
 Reads archives, runs nothing from them. Knows nothing of filters or of which packages are wanted.
 """
 
+import gzip
 import io
 import re
 import sysconfig
@@ -18,6 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from finetune.pretrain.licences import Licence, package_licence
+from finetune.pretrain.npm_archives import NAME_PREFIX, read_metadata, written_sources
+
+Kind = Literal["wheel", "sdist", "npm", "stdlib"]
 
 STDLIB_NAME = "cpython"
 # Not the library's own work, or made by building this one interpreter.
@@ -46,9 +50,9 @@ class DamagedArchive(Exception):
 class Source:
     """One package on disk: an archive, or the standard library of the running Python."""
 
-    kind: Literal["wheel", "sdist", "stdlib"]
+    kind: Kind
     path: Path
-    name: str  # normalised as in PEP 503
+    name: str  # normalised as in PEP 503; npm's as they are, behind `NAME_PREFIX`
     version: str
     licence: Licence
     import_names: frozenset[str]  # normalised too, to be compared with package names
@@ -97,10 +101,12 @@ def find_archives(folders: Iterable[Path]) -> list[Path]:
 
 def read_source(path: Path) -> Source:
     """What an archive says of itself. Raises DamagedArchive."""
-    kind: Literal["wheel", "sdist"] = "wheel" if path.name.endswith(".whl") else "sdist"
+    kind: Kind = "wheel" if path.name.endswith(".whl") else "sdist"
     try:
         with _open(path) as archive:
             names = archive.names()
+            if path.name.endswith(".tgz") and any(re.fullmatch(r"[^/]+/package\.json", name) for name in names):
+                return _npm_source(path, archive, names)
             wanted = r"[^/]+\.dist-info/METADATA" if kind == "wheel" else r"[^/]+/PKG-INFO"
             found = [name for name in names if re.fullmatch(wanted, name)]
             if len(found) != 1:
@@ -122,8 +128,20 @@ def read_source(path: Path) -> Source:
         normalise_name(str(metadata["Name"])),
         str(metadata["Version"]),
         package_licence(metadata, licences),
-        _import_names(name for _, name in _python_members(kind, names)),
+        _import_names(name for _, name in _members(kind, names)),
     )
+
+
+def _npm_source(path: Path, archive: "_Archive", names: list[str]) -> Source:
+    root = next(name for name in names if re.fullmatch(r"[^/]+/package\.json", name)).rsplit("/", 1)[0] + "/"
+    texts = [
+        archive.read(name).decode("utf-8", "replace")
+        for name in names
+        if name.startswith(root) and name.count("/") == 1 and _LICENCE_FILE.search(name)
+    ]
+    found = read_metadata(archive.read(f"{root}package.json"), texts)
+    own_names = frozenset({normalise_name(found.name), normalise_name(found.name.rsplit("/", 1)[-1])})
+    return Source("npm", path, NAME_PREFIX + found.name, found.version, found.licence, own_names)
 
 
 def stdlib_source() -> Source:
@@ -138,8 +156,8 @@ def stdlib_source() -> Source:
     )
 
 
-def python_files(source: Source, max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
-    """Path and content of every `.py` file, ordered by path; None for one above `max_bytes`. Raises DamagedArchive."""
+def source_files(source: Source, max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+    """Path and content of every source file, ordered by path; None for one above `max_bytes`. Raises DamagedArchive."""
     try:
         if source.kind == "stdlib":
             for path in sorted(source.path.rglob("*.py")):
@@ -149,7 +167,7 @@ def python_files(source: Source, max_bytes: int) -> Iterator[tuple[str, bytes | 
                     yield relative.as_posix(), content if len(content) <= max_bytes else None
             return
         with _open(source.path) as archive:
-            for member, name in sorted(_python_members(source.kind, archive.names()), key=lambda pair: pair[1]):
+            for member, name in sorted(_members(source.kind, archive.names()), key=lambda pair: pair[1]):
                 yield name, archive.read(member) if archive.size(member) <= max_bytes else None
     except _DAMAGE as error:
         raise DamagedArchive(f"{source.path.name}: {error}") from error
@@ -160,7 +178,7 @@ def digest_of(source: Source) -> str:
     digest = sha256()
     try:
         if source.kind == "stdlib":
-            for name, content in python_files(source, 1 << 40):
+            for name, content in source_files(source, 1 << 40):
                 digest.update(f"{name}\0{len(content or b'')}\0".encode())
                 digest.update(content or b"")
         else:
@@ -203,11 +221,15 @@ class _Archive:
 def _open(path: Path) -> _Archive:
     if path.name.endswith((".whl", ".zip")):
         return _Archive(zipfile.ZipFile(path), None)
-    return _Archive(None, tarfile.open(path, "r:gz"))
+    # Unpacked as a whole: files are read in the order of their paths, and going back in a gzip file starts it anew.
+    return _Archive(None, tarfile.open(fileobj=io.BytesIO(gzip.decompress(path.read_bytes()))))
 
 
-def _python_members(kind: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _members(kind: Kind, names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(member, path in the package): sdists lose their root folder and `src/`, wheels `x.data/purelib/` in front."""
+    if kind == "npm":
+        yield from written_sources(names)
+        return
     for member in names:
         if not member.endswith(".py"):
             continue

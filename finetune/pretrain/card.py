@@ -17,6 +17,7 @@ from finetune.pretrain.card_layout import bullet, folded, paragraph, table
 from finetune.pretrain.choice import HELDOUT_SHARE
 from finetune.pretrain.loss_curve import LOSS_FILE
 from finetune.pretrain.manifest import Manifest, read_manifest
+from finetune.pretrain.npm_archives import NAME_PREFIX
 from finetune.pretrain.provenance import SHARES, check_corpus
 from finetune.pretrain.run_folder import Progress, read_log, read_progress, read_recipe
 from server.lm.checkpoint import read_config, tensor_shapes
@@ -80,9 +81,9 @@ def _summary(records: Records, figures: Mapping[str, Any]) -> Iterable[str]:
     return (
         "# The base model of Loracle",
         paragraph(
-            """A GPT-2 that completes Python code and says in one sentence what a function does. It was trained from
-            nothing, on permissively licensed packages only, and is meant to be adapted to a repository by LoRA
-            (`python -m finetune REPO`). It loads with `GPT2LMHeadModel.from_pretrained`."""
+            f"""A GPT-2 that completes {_languages(records.manifest)} and says in one sentence what a function does. It
+            was trained from nothing, on permissively licensed packages only, and is meant to be adapted to a repository
+            by LoRA (`python -m finetune REPO`). It loads with `GPT2LMHeadModel.from_pretrained`."""
         ),
         table(
             ("", ""),
@@ -98,6 +99,11 @@ def _summary(records: Records, figures: Mapping[str, Any]) -> Iterable[str]:
     )
 
 
+def _languages(manifest: Manifest) -> str:
+    has_npm = any(package.name.startswith(NAME_PREFIX) for package in manifest.packages)
+    return "Python, JavaScript and TypeScript" if has_npm else "Python"
+
+
 def _data(manifest: Manifest) -> Iterable[str]:
     packages: Counter[str] = Counter()
     n_bytes: Counter[str] = Counter()
@@ -105,15 +111,16 @@ def _data(manifest: Manifest) -> Iterable[str]:
         packages[package.licence] += 1
         n_bytes[package.licence] += package.n_bytes
     totals = manifest.totals()
+    n_npm = sum(package.name.startswith(NAME_PREFIX) for package in manifest.packages)
     parts = (("training", totals["train"]), ("held out", totals["heldout"]))
     dropped_packages = "; ".join(f"{reason} {len(names)}" for reason, names in manifest.dropped_packages.items())
     dropped_files = "; ".join(f"{reason} {count}" for reason, count in manifest.dropped_files.items())
     return (
         "## Data",
         paragraph(
-            f"""Python files of {len(manifest.packages)} packages, the standard library of Python {manifest.python}
-            among them. `{MANIFEST_PATH}` names each with version, archive, sha256 and licence, and
-            `python -m finetune.pretrain corpus --from-manifest` builds the same corpus again. Its sha256 is
+            f"""The sources of {len(manifest.packages)} packages, {n_npm} of them from npm, the standard library of
+            Python {manifest.python} among them. `{MANIFEST_PATH}` names each with version, archive, sha256 and licence,
+            and `python -m finetune.pretrain corpus --from-manifest` builds the same corpus again. Its sha256 is
             `{manifest.identity}`."""
         ),
         table(
@@ -237,7 +244,7 @@ def _limits(records: Records, figures: Mapping[str, Any]) -> Iterable[str]:
             {explanation_verdict(figures["explanation"])}. The server marks them as generated and keeps the unsure
             ones back; they do not replace reading the code."""
         ),
-        bullet("It learned from Python and English alone. Other languages are text to it."),
+        bullet(f"It learned from {_languages(records.manifest)} and English alone. Other languages are text to it."),
         bullet(
             """It may repeat what it learned from, mistakes and names of authors included, and is no judge of
             security."""

@@ -80,7 +80,7 @@ def recorded_sources(packages: Iterable[PackageRecord], folders: Sequence[Path])
     """The archives with the recorded digests, and a line for each one that is not there. Raises UserError."""
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in _archives(folders):
-        by_name[normalise_name(path.name.split("-")[0])].append(path)
+        by_name[normalise_name(path.name.split("-")[0])].append(path)  # another archive of a Python package
         by_name[path.name].append(path)
     sources, missing = [], []
     for package in packages:

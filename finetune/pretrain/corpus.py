@@ -1,4 +1,4 @@
-"""A training corpus made from package archives on disk and the running Python's standard library.
+"""A training corpus made from package archives of Python and npm on disk and the running Python's standard library.
 
 Same archives, same Python, same corpus, byte for byte. Reads the disk, never the network. Which files
 are worth learning from is the business of `server.repository`; which packages may be, of `licences`.
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="folders with wheels or source distributions",
+        help="folders with wheels, source distributions or npm archives",
     )
     parser.add_argument(
         "--output",

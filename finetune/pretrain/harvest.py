@@ -8,11 +8,17 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 
-from finetune.pretrain.archives import DamagedArchive, Source, digest_of, python_files
+from finetune.pretrain.archives import DamagedArchive, Source, digest_of, source_files
 from finetune.pretrain.licences import has_copyleft_header
+from finetune.pretrain.npm_archives import is_compiled
+from server.lm import syntax
+from server.lm.languages import language_of_path
 from server.repository.duplicates import Fingerprint, fingerprint
 from server.repository.quality import Limits, path_reason, text_reason
 from server.repository.secrets import is_secret_path, scrub
+
+MAX_SYNTAX_ERRORS = 3  # the grammars lag behind the languages
+PARSE_LIMIT_MS = 10_000  # far beyond what any file takes: what is kept must not hang on the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ def harvest(source: Source) -> Harvest:
     files: list[HarvestedFile] = []
     n_secrets = 0
     try:
-        for path, content in python_files(source, limits.max_bytes):
+        for path, content in source_files(source, limits.max_bytes):
             judged = _judge(path, content, limits)
             if isinstance(judged, str):
                 dropped[judged] += 1
@@ -71,7 +77,7 @@ def _judge(path: str, content: bytes | None, limits: Limits) -> str | tuple[Harv
         return "not utf-8"
     scrubbed = scrub(text)
     text = scrubbed.text
-    dropped = text_reason(text, limits) or _python_reason(text)
+    dropped = text_reason(text, limits) or _source_reason(path, text)
     return dropped or (HarvestedFile(path, text, fingerprint(text)), len(scrubbed.findings))
 
 
@@ -83,9 +89,21 @@ def _decoded(content: bytes) -> str | None:
         return None
 
 
-def _python_reason(text: str) -> str | None:
+def _source_reason(path: str, text: str) -> str | None:
     if has_copyleft_header(text):
         return "copyleft header"
+    return _python_reason(text) if path.endswith(".py") else _javascript_reason(path, text)
+
+
+def _javascript_reason(path: str, text: str) -> str | None:
+    if is_compiled(text):
+        return "compiled"
+    language = language_of_path(path)
+    n_errors = None if language is None else syntax.n_errors(text, language, limit_ms=PARSE_LIMIT_MS)
+    return "not this JavaScript" if n_errors is None or n_errors > MAX_SYNTAX_ERRORS else None
+
+
+def _python_reason(text: str) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -160,7 +160,7 @@ def has_copyleft_header(text: str) -> bool:
     tag = _HEADER.search(head)
     if tag:
         return judge_expression(tag.group(1).strip()).refusal == "copyleft licence"
-    comments = "\n".join(line.lstrip("# \t") for line in head.split("\n"))
+    comments = "\n".join(line.lstrip("#/* \t") for line in head.split("\n"))
     return _COPYLEFT_TEXT.search(comments) is not None
 
 

@@ -1,6 +1,6 @@
 """What a file offers for practice beside its text: sentences on its definitions, and definitions that others use.
 
-Reads Python through `ast`; a file that does not parse offers nothing.
+Reads Python through `ast`, JavaScript and TypeScript through tree-sitter; a file that does not parse offers nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from finetune.pretrain.first_sentence import first_sentence
+from finetune.pretrain.javascript_passages import documented_definitions
 from server.lm.context import Snippet
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]{3,}")
-# A full stop that no abbreviation ends with: "e.g. ", "i.e. ", "etc. and" go on.
-SENTENCE_END = re.compile(
-    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)(?<!\bresp)(?<!\betc(?=\. [a-z]))(?<=[a-z0-9)`'\"])\.(?:\s|$)"
-)
-MIN_WORDS, MAX_WORDS = 3, 30
 MAX_SNIPPET_LINES = 24
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -46,6 +43,8 @@ class Explained:
 
 def explained_passages(path: str, text: str) -> list[Explained]:
     """Functions, classes and the module with an English docstring, and blocks below a comment of one sentence."""
+    if not path.endswith(".py"):
+        return [Explained(path, *found) for found in documented_definitions(path, text)]
     tree = parse(text)
     if tree is None:
         return []
@@ -65,25 +64,6 @@ def explained_passages(path: str, text: str) -> list[Explained]:
         name = path.rsplit("/", 1)[-1] if isinstance(node, ast.Module) else node.name
         found.append(Explained(path, kind, name, source, sentence))
     return found + list(_commented_blocks(path, lines))
-
-
-def first_sentence(docstring: str) -> str | None:
-    """The first sentence of a docstring as one line with a capital and a full stop; None when it is no such thing."""
-    paragraph = docstring.strip().split("\n\n")[0]
-    if paragraph.startswith((":", "@", ">>>", "-", "*", "=", "#", "..", "TODO")) or "\n---" in paragraph:
-        return None
-    flat = " ".join(paragraph.split())
-    end = SENTENCE_END.search(flat)
-    sentence = flat[: end.start()] if end else flat.rstrip(" :;.,!")
-    words = sentence.split()
-    if not MIN_WORDS <= len(words) <= MAX_WORDS or not sentence.isascii() or sentence[0] not in _LETTERS:
-        return None
-    if sum(character.isalpha() or character == " " for character in sentence) < 0.8 * len(sentence):
-        return None
-    return sentence[0].upper() + sentence[1:] + "."
-
-
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def _without_docstring(node: ast.Module | Definition, lines: Sequence[str]) -> str:
@@ -125,7 +105,7 @@ class Library:
         """The functions and classes at the top of files, and the methods of those classes."""
         found: dict[str, Snippet | None] = {}
         for file in files:
-            tree = parse(file.text)
+            tree = parse(file.text) if file.path.endswith(".py") else None
             lines = file.text.split("\n") if tree else []
             for node in tree.body if tree else []:
                 if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -13,7 +13,8 @@ from functools import partial
 
 from finetune.pretrain.bleu import bleu
 from finetune.pretrain.chrf import chrf
-from finetune.pretrain.passages import first_sentence, parse
+from finetune.pretrain.first_sentence import first_sentence
+from finetune.pretrain.passages import parse
 from finetune.pretrain.samples import SourceFile as CorpusFile
 from finetune.pretrain.sentences import spelled_out
 from finetune.pretrain.similar import SimilarFunctions, training_functions
