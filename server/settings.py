@@ -34,7 +34,9 @@ class CompletionSettings:
     enabled: bool = _setting(True, "Offer completions.")
     trigger: Literal["automatic", "manual"] = _setting("automatic", "`manual`: only when a key asks for one.")
     debounce_ms: int = _setting(30, "Milliseconds without a key before the model is asked.", 0, 5_000)
-    deadline_ms: int = _setting(300, "Milliseconds until an answer is cut short, for each alternative.", 10, 60_000)
+    deadline_ms: int = _setting(
+        300, "Milliseconds to write an answer in, for each alternative; reading a new place adds to it.", 10, 60_000
+    )
     max_new_tokens: int = _setting(48, "Longest completion, in tokens.", 1, 512)
     multiline: Literal["auto", "never", "always"] = _setting(
         "auto", "Several lines at once; `auto`: where a block is open and empty."

@@ -236,6 +236,34 @@ def test_the_deadline_keeps_what_it_has(monkeypatch):
     assert (generation.text, generation.finish) == ("ab", "deadline")
 
 
+class SlowEngine(FakeEngine):
+    """Each forward takes a second of the clock that it is given."""
+
+    now = 0.0
+
+    def logits(self, slot: int, token_ids: Sequence[int], n_past: int, n_keep: int = 1) -> Logits:
+        SlowEngine.now += 1.0
+        return super().logits(slot, token_ids, n_past, n_keep)
+
+
+@pytest.mark.parametrize(
+    "n_prompt, text, finish",
+    [
+        (40, "abcdrets", "length"),  # one forward to read it: the deadline is that much later
+        (33 * 32, "", "deadline"),  # it is read no longer than the limit, and the deadline is there
+    ],
+)
+def test_the_deadline_does_not_count_the_reading_of_a_new_prompt(monkeypatch, n_prompt, text, finish):
+    SlowEngine.now = 0.0
+    monkeypatch.setattr("server.lm.decode.time.monotonic", lambda: SlowEngine.now)
+    words = "abcdrets"
+    steps = {"|".join(words[:n]): {words[n]: 0.9} for n in range(len(words))}
+    cache = PrefixCache(SlowEngine(table(steps), WORDS.vocab_size, 2048), 0)
+    prompt = Prompt((MARKERS.file,) * (n_prompt - 1) + START, b"")
+    found = generate(cache, prompt, WORDS, TokenIndex(WORDS), stop=go_on, max_new_tokens=8, deadline=8.5)
+    assert (found.text, found.finish) == (text, finish)
+
+
 @pytest.mark.parametrize("limit, finish", [({"deadline": 0.0}, "deadline"), ({"cancelled": lambda: True}, "cancelled")])
 def test_a_request_that_comes_too_late_feeds_nothing(limit, finish):
     cache = cache_of(AB)

@@ -26,9 +26,6 @@ from server.lm.prompt import PROMPT_VERSION
 MANIFEST_PATH = "finetune/pretrain/corpus_manifest.json"
 N_LOG_ROWS = 12
 
-# Six minutes on one thread each, batches of 2,048 tokens, 0.15-0.19 M tokens seen, 4 layers x 256, 60 held-out files.
-VOCABULARY_ABLATION = ((2048, 2.71), (4096, 2.60), (8192, 2.50))
-
 
 @dataclass(frozen=True, slots=True)
 class Records:
@@ -133,7 +130,7 @@ def _data(manifest: Manifest) -> Iterable[str]:
         paragraph(
             f"""Held out are whole packages, {100 * HELDOUT_SHARE:.0f} % of them, drawn by a hash of the package's
             name. Of two files that are alike, one in each part, the held-out one stays and training never sees it. The
-            training rows draw on this corpus with a cap for each package; the run below saw a part of them."""
+            training rows draw on this corpus with a cap for each package."""
         ),
         paragraph(f"Packages left out: {dropped_packages or 'none'}."),
         paragraph(
@@ -163,14 +160,15 @@ def _recipe(records: Records) -> Iterable[str]:
     shares = {**SHARES, **(rows.get("shares") or {})}
     explained, infilling = shares["explanation"], shares["infilling"]
     in_line, of_block = shares["end_in_line"], shares["end_of_block"]
-    sizes = ", ".join(f"{size:,} entries {bits:.2f}" for size, bits in VOCABULARY_ABLATION)
+    n_passes = progress.tokens / max(rows["rows"] * rows["length"], 1)
     return (
         "## Recipe",
         *_start(records),
         bullet(
-            f"""{progress.seconds / 60:.0f} minutes, {progress.step:,} steps, {progress.tokens / 1e6:.2f} million
+            f"""{progress.seconds / 60:.1f} minutes, {progress.step:,} steps, {progress.tokens / 1e6:.2f} million
             tokens, {rate:,.0f} tokens/s{used}. Batches of {recipe["batch_tokens"]:,} tokens from {rows["rows"]:,} rows
-            of {rows["length"]} tokens{later}. A row starts at position 0, as every prompt does."""
+            of {rows["length"]} tokens{later}, which were gone over {n_passes:.1f} times. A row starts at position 0,
+            as every prompt does."""
         ),
         bullet(
             f"""Samples: {100 * explained:.0f} % of the rows are explanations: a function, class, module or block
@@ -185,9 +183,8 @@ def _recipe(records: Records) -> Iterable[str]:
             {100 * of_block:.0f} %, at the end of any other line {100 * (1 - in_line - of_block):.0f} %."""
         ),
         bullet(
-            f"""Vocabulary: merges cross blanks but never line breaks; a line break with its indentation is a piece of
-            its own. The size was chosen by six minutes of training each, on one thread: bits per byte on 60 held-out
-            files {sizes}."""
+            """Vocabulary: merges cross blanks but never line breaks; a line break with its indentation is a piece of
+            its own. It was learned from the training packages."""
         ),
         bullet(
             f"""Optimiser: Muon for the matrices of the blocks (peak rate {recipe["muon_rate"]:g}), AdamW for the rest
@@ -232,8 +229,9 @@ def _limits(records: Records, figures: Mapping[str, Any]) -> Iterable[str]:
     return (
         "## What it cannot do",
         bullet(
-            f"""It has seen {records.trained_tokens / 1e6:.1f} million tokens, far too few to know libraries. It knows
-            idiom and layout; a call that it writes need not exist."""
+            f"""It has {records.n_parameters / 1e6:.0f} million parameters and has seen
+            {records.trained_tokens / 1e6:.0f} million tokens. It knows idiom, layout and what is common; a call that it
+            writes need not exist."""
         ),
         bullet(
             f"""As it stands it writes {whole:.1f} % of whole lines and {ends:.1f} % of the ends of lines right. The

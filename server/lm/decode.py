@@ -9,11 +9,11 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from server.lm.crossing import Start, starts
-from server.lm.engine import PrefixCache, never
+from server.lm.engine import PREFILL_CHUNK_TOKENS, PrefixCache, never
 from server.lm.healing import TokenIndex
 from server.lm.prompt import Prompt
 from server.lm.reader import Limits, LogProbs, Reader, log_sum_exp
@@ -23,6 +23,9 @@ Finish = Literal["stop", "length", "deadline", "cancelled"]
 
 N_BLANK_STARTS = 16  # so many of the likeliest tokens may be line breaks with different indentation
 BLANKS = (b"\n", b" ", b"\t")
+# A prompt that is not in the cache takes up to a second to read. Whoever waits that long gets an answer; whoever types
+# on has cancelled by then.
+READING_LIMIT_S = 2.0
 
 # Text after the cursor -> how many of its characters to keep, when it has reached its end; None to go on.
 StopRule = Callable[[str], int | None]
@@ -75,10 +78,10 @@ def generate(
 ) -> Generation:
     """The most likely text after the cursor, token by token, until `stop`, end of text, or a limit.
 
-    `deadline` is in seconds of `time.monotonic`. At a limit, what was written until then is the answer. Bytes that are
-    no UTF-8 end the text before them. With `must_begin` the text does not begin with its end or a blank: the
-    likeliest other token comes first, at its own probability. ValueError for a prompt without ids, or longer than the
-    model has positions.
+    `deadline` is in seconds of `time.monotonic`; it moves by the time that reading a prompt from anew takes, at most
+    `READING_LIMIT_S`. At a limit, what was written until then is the answer. Bytes that are no UTF-8 end the text
+    before them. With `must_begin` the text does not begin with its end or a blank: the likeliest other token comes
+    first, at its own probability. ValueError for a prompt without ids, or longer than the model has positions.
     """
     limits = Limits(max_new_tokens, deadline, cancelled)
     decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
@@ -110,7 +113,7 @@ def attempts(
     found = decoder.starts(n)
     yield decoder.write(found[0] if found else None)
     for start in found[1:]:
-        if limits.reached():
+        if decoder.is_at_limit():
             return
         yield decoder.write(start)
 
@@ -141,7 +144,7 @@ def alternatives(
     first = decoder.write(found[0] if found else None)
     others: dict[str, Generation] = {}
     for start in found[1:]:
-        if len(others) >= n - 1 or limits.reached():
+        if len(others) >= n - 1 or decoder.is_at_limit():
             break
         other = decoder.write(start)
         if other.text and other.text != first.text:
@@ -173,6 +176,7 @@ class _Decoder:
         self._prompt, self._tokenizer, self._index = prompt, tokenizer, index
         self._max_new_tokens, self._stop, self._proposer = limits.max_new_tokens, stop, proposer
         self._must_begin = must_begin
+        self._cache, self._limits = cache, limits
         self._n_cached = min(cache.n_common(prompt.token_ids), n_prompt - 1)  # the last is always fed
         self._prefill_ms = 0.0
 
@@ -181,12 +185,29 @@ class _Decoder:
         if self._max_new_tokens <= 0:
             return []
         began = time.perf_counter()
+        self._read_prompt()
         n_more = N_BLANK_STARTS if self._must_begin else 0
         found = starts(self._reader, self._prompt, self._tokenizer, self._index, n + n_more)
         if self._must_begin:
             found = [start for start in found if start.shown and not start.shown.startswith(BLANKS)] or found
         self._prefill_ms = 1000 * (time.perf_counter() - began)
         return found[:n]
+
+    def is_at_limit(self) -> bool:
+        """Whether there is no time for another text."""
+        return self._reader.limits.reached() is not None
+
+    def _read_prompt(self) -> None:
+        """Reads a prompt that is new to the cache, and moves the deadline by as much."""
+        known = self._prompt.token_ids[:-1]  # the last is fed with the first question
+        if len(known) - self._n_cached < PREFILL_CHUNK_TOKENS:
+            return
+        began, cancelled = time.monotonic(), self._limits.cancelled
+        until = began + READING_LIMIT_S
+        self._cache.advance(known, n_keep=0, should_stop=lambda: cancelled() or time.monotonic() >= until)
+        if self._limits.deadline is not None:
+            spent = min(time.monotonic() - began, READING_LIMIT_S)
+            self._reader.limits = replace(self._limits, deadline=self._limits.deadline + spent)
 
     def write(self, start: Start | None) -> Generation:
         """The greedy text from `start` on; an empty one for None."""
