@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A sentence below is withheld, unless hover.generate is "always". On 700 held-out functions the shipped model's
-# sentences are at no threshold better than the function's name spelled out (chrF); above this one stood only loops.
-MIN_CONFIDENCE = 0.5
+# A sentence below is withheld, unless hover.generate is "always". Of 200 functions of packages that the model never saw
+# half are above: chrF 27.8 there (the name spelled out 15.4), 24.7 below. Sentences that say one thing twice or nothing
+# are mostly below.
+MIN_CONFIDENCE = 0.3
+EXPLAINED_LANGUAGES = frozenset({"python", "javascript", "javascriptreact", "typescript", "typescriptreact"})
 MAX_NEW_TOKENS = 48
 GENERATION_LIMIT_S = 10.0  # for one sentence, also after whoever asked has stopped waiting
 MAX_KEPT_SENTENCES = 256
@@ -151,11 +153,11 @@ def in_force(hover: HoverSettings, model: LoadedModel | None) -> HoverSettings:
 def wanted_subject(facts: Facts, hover: HoverSettings) -> Subject | None:
     """What a hover wants a sentence on; None when the facts are enough, or nothing is to be generated.
 
-    By itself for Python alone: the model that comes along has read nothing else.
+    By itself for the languages alone that the model that comes along has read.
     """
     if hover.generate == "never" or facts.documentation or facts.subject is None:
         return None
-    return facts.subject if hover.generate == "always" or facts.language.id == "python" else None
+    return facts.subject if hover.generate == "always" or facts.language.id in EXPLAINED_LANGUAGES else None
 
 
 def explanation_of(

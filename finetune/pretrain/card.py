@@ -150,7 +150,8 @@ def _data(manifest: Manifest) -> Iterable[str]:
 def _recipe(records: Records) -> Iterable[str]:
     recipe, progress = records.recipe, records.progress
     rows, long_rows = recipe["rows"], recipe["long_rows"]
-    later = ""
+    n_passes = progress.tokens / max(rows["rows"] * rows["length"], 1)
+    later = f", gone over {n_passes:.1f} times"
     if long_rows:
         share = 100 * recipe["long_share"]
         later = f", in the last {share:.0f} % of the run from {long_rows['rows']:,} rows of {long_rows['length']}"
@@ -160,15 +161,13 @@ def _recipe(records: Records) -> Iterable[str]:
     shares = {**SHARES, **(rows.get("shares") or {})}
     explained, infilling = shares["explanation"], shares["infilling"]
     in_line, of_block = shares["end_in_line"], shares["end_of_block"]
-    n_passes = progress.tokens / max(rows["rows"] * rows["length"], 1)
     return (
         "## Recipe",
         *_start(records),
         bullet(
             f"""{progress.seconds / 60:.1f} minutes, {progress.step:,} steps, {progress.tokens / 1e6:.2f} million
             tokens, {rate:,.0f} tokens/s{used}. Batches of {recipe["batch_tokens"]:,} tokens from {rows["rows"]:,} rows
-            of {rows["length"]} tokens{later}, which were gone over {n_passes:.1f} times. A row starts at position 0,
-            as every prompt does."""
+            of {rows["length"]} tokens{later}. A row starts at position 0, as every prompt does."""
         ),
         bullet(
             f"""Samples: {100 * explained:.0f} % of the rows are explanations: a function, class, module or block
