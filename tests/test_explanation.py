@@ -181,8 +181,8 @@ def facts_of(marked: str, language: str = "python") -> Facts:
         ('def f<|>():\n    """Doc."""\n', "python", AUTO, False),
         ('def f<|>():\n    """Doc."""\n', "python", ALWAYS, False),
         ("f<|> = 1\n", "python", ALWAYS, False),
-        ("function f<|>() {}\n", "javascript", AUTO, False),
-        ("function f<|>() {}\n", "javascript", ALWAYS, True),
+        ("function f<|>() {}\n", "javascript", AUTO, True),
+        ("function f<|>() {}\n", "javascript", NEVER, False),
     ],
 )
 def test_a_hover_wants_a_sentence_only_where_it_helps(
