@@ -9,7 +9,8 @@ from typing import Protocol
 
 from finetune.scoring import Interval
 
-# Of a few hundred lines that the index helps with, as many fewer are right by chance half of the time; more are not.
+# Of a few hundred lines that the index helps with, as many fewer are right by chance half of the time; more are not,
+# unless so few lines could be asked about in time that one or two of them are more than that.
 MAX_EXACT_LOSS = 0.01
 MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
 
@@ -60,7 +61,7 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
         )
     if exact is None:
         reasons.append("No suggestion was compared, so nothing shows that the adapter does no harm.")
-    elif not exact.mean >= -MAX_EXACT_LOSS or exact.high < 0:
+    elif _is_behind(exact):
         reasons.append(
             f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base "
             f"(95 % interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f})."
@@ -75,3 +76,10 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
     if memorised:
         reasons.append(f"The adapter gives back {len(memorised)} secret(s) or canaries that it must not know.")
     return Decision(not reasons, tuple(reasons))
+
+
+def _is_behind(exact: Interval) -> bool:
+    """Surely, or by more than `MAX_EXACT_LOSS` and more than one standard error."""
+    standard_error = (exact.high - exact.low) / 3.92
+    is_chance = math.isfinite(standard_error) and exact.mean > -standard_error
+    return exact.high < 0 or (not exact.mean >= -MAX_EXACT_LOSS and not is_chance)
