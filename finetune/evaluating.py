@@ -22,6 +22,7 @@ from finetune.pretrain.chrf import chrf
 from finetune.pretrain.passages import Explained, explained_passages
 from finetune.pretrain.trials import write_sentences
 from finetune.scoring import Interval, Score, interval, score
+from server.index.line_weights import as_text
 from server.index.live import LiveIndex
 from server.lm.context import Document, context_at
 from server.lm.cursor import cursor_between
@@ -29,7 +30,7 @@ from server.lm.decode import generate
 from server.lm.engine import PrefixCache
 from server.lm.languages import language_for
 from server.lm.model import COMPLETION_SLOT, LoadedModel
-from server.lm.prompt import completion_prompt, file_header
+from server.lm.prompt import Prompt, completion_prompt, file_header
 from server.lm.stopping import line_end
 
 Told = Callable[[str, int, int, float], None]
@@ -239,14 +240,30 @@ def _answers(
             break
         points.append(point)
         told("point", len(points), len(in_turn), time.monotonic() - first_at)
-        for way, (model, searched) in zip(
-            WAYS, ((base, None), (base, index), (adapted, None), (adapted, index)), strict=True
-        ):
+        for model, (alone, together) in ((base, WAYS[:2]), (adapted, WAYS[2:])):
             cache = PrefixCache(model.engine, COMPLETION_SLOT)  # an empty one: nobody has read this prompt before
             began = time.perf_counter()
-            found[way][0].append(completed(model, cache, point, searched))
-            found[way][1].append(1000 * (time.perf_counter() - began))
+            read(model, cache, point)
+            read_ms = 1000 * (time.perf_counter() - began)  # once, for both ways
+            for way, searched in ((alone, None), (together, index)):
+                began = time.perf_counter()
+                found[way][0].append(completed(model, cache, point, searched))
+                found[way][1].append(read_ms + 1000 * (time.perf_counter() - began))
     return found, points
+
+
+def read(model: LoadedModel, cache: PrefixCache, point: Point) -> None:
+    """Reads the prompt of a point into the cache."""
+    cache.advance(_asked(model, point)[1].token_ids, n_keep=0)
+
+
+def _asked(model: LoadedModel, point: Point) -> tuple[Document, Prompt]:
+    document = Document(
+        f"file:///{point.path}", point.path, language_for(point.language_id), point.before + point.after
+    )
+    n_positions = model.engine.config.n_positions
+    context = context_at(document, len(point.before))
+    return document, completion_prompt(context, model.tokenizer, model.token_index, n_positions, MAX_NEW_TOKENS)
 
 
 def completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveIndex | None) -> str:
@@ -254,14 +271,10 @@ def completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveI
 
     No filter looks at it: what they hold back is not the adapter's doing.
     """
-    language = language_for(point.language_id)
-    document = Document(f"file:///{point.path}", point.path, language, point.before + point.after)
+    document, prompt = _asked(model, point)
     offset = len(point.before)
-    n_positions = model.engine.config.n_positions
-    context = context_at(document, offset)
-    prompt = completion_prompt(context, model.tokenizer, model.token_index, n_positions, MAX_NEW_TOKENS)
     opinion = None if index is None else index.opinion(document, offset, len(prompt.pending), model.tokenizer)
-    cursor = cursor_between(point.before, point.after, language)
+    cursor = cursor_between(point.before, point.after, document.language)
     written = generate(
         cache,
         prompt,
@@ -275,7 +288,8 @@ def completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveI
     )
     lines = [] if index is None else index.lines(document, offset)
     probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
-    return lines[0].text if lines and lines[0].probability > probability else written.text.split("\n")[0].rstrip()
+    is_line = bool(lines) and as_text(lines[0].probability) >= probability
+    return lines[0].text if is_line else written.text.split("\n")[0].rstrip()
 
 
 def _way(name: str, scores: Sequence[Score], milliseconds: Sequence[float]) -> Way:

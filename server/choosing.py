@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from server.filters.candidate import Candidate
 from server.filters.confidence import confidence_of
 from server.filters.pipeline import Filtered, Verdict, apply
+from server.index.line_weights import as_text
 from server.lm.cursor import Cursor
 from server.lm.decode import Generation, alternatives, attempts
 from server.lm.prompt import Prompt
@@ -32,11 +33,6 @@ MAX_ATTEMPTS = 2  # beginnings that the model tries where the filters hold the f
 # (ARCHITECTURE.md, decision 22); above, the model is not waited for.
 MAX_LINES = 3  # of the index that the filters look at
 SURE = 0.8  # probability from which a line of the index is offered without asking the model
-# Log-odds of the model's text that is as often right as a line, where the two differ: constant, and factor on the
-# log-odds of the line. A conditional logit over 522 such places of 715 in the tuning packages, with the model that
-# ships: of the 715, 29.8 % are right by it, cross-validated, 28.5 % when the greater probability wins.
-LINE_AS_TEXT = -1.57, 0.80
-LEAST = 1e-4  # probability whose odds are told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +76,6 @@ class _Judged:
         left = self.filtered.candidate
         confidence = confidence_of(left or self.unfiltered)
         return left is not None, confidence if isinstance(self.source, Generation) else as_text(confidence)
-
-
-def as_text(probability: float) -> float:
-    """The probability, 0..1, of a text by the model that is right as often as a line of `probability`."""
-    constant, factor = LINE_AS_TEXT
-    odds = min(max(probability, LEAST), 1 - LEAST) / (1 - min(max(probability, LEAST), 1 - LEAST))
-    return 1 / (1 + math.exp(-constant - factor * math.log(odds)))
 
 
 def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None) -> Choice:
