@@ -22,7 +22,6 @@ from finetune.pretrain.chrf import chrf
 from finetune.pretrain.passages import Explained, explained_passages
 from finetune.pretrain.trials import write_sentences
 from finetune.scoring import Interval, Score, interval, score
-from server.index.line_weights import as_text
 from server.index.live import LiveIndex
 from server.lm.context import Document, context_at
 from server.lm.cursor import cursor_between
@@ -288,7 +287,7 @@ def completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveI
     )
     lines = [] if index is None else index.lines(document, offset)
     probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
-    is_line = bool(lines) and as_text(lines[0].probability) >= probability
+    is_line = bool(lines) and lines[0].probability > probability
     return lines[0].text if is_line else written.text.split("\n")[0].rstrip()
 
 

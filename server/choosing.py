@@ -1,7 +1,6 @@
 """What is offered at a cursor: a line that the index knows, or what the model writes, whichever is likelier right.
 
-Both say how likely the line ends exactly so; where they differ the model, which has the index's word mixed in, is right
-more often than the line at the same probability. A line that is nearly sure is offered at once, without the model. Each
+Both say how likely the line ends exactly so. A line that is nearly sure is offered at once, without the model. Each
 text goes through the filters; one that they hold back makes room for the next.
 """
 
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING
 from server.filters.candidate import Candidate
 from server.filters.confidence import confidence_of
 from server.filters.pipeline import Filtered, Verdict, apply
-from server.index.line_weights import as_text
 from server.lm.cursor import Cursor
 from server.lm.decode import Generation, alternatives, attempts
 from server.lm.prompt import Prompt
@@ -72,10 +70,9 @@ class _Judged:
 
     @property
     def worth(self) -> tuple[bool, float]:
-        """Whether the filters left something, and how likely that is right, or would have been, as a model's text."""
+        """Whether the filters left something, and how likely that is right, or would have been."""
         left = self.filtered.candidate
-        confidence = confidence_of(left or self.unfiltered)
-        return left is not None, confidence if isinstance(self.source, Generation) else as_text(confidence)
+        return left is not None, confidence_of(left or self.unfiltered)
 
 
 def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None) -> Choice:
@@ -113,11 +110,11 @@ def _first_that_passes(
         judged.append(judge(source))
         return judged[-1].filtered.candidate is not None
 
-    def at_least(probability: float, value: Callable[[float], float] = as_text) -> Iterator[Line]:
-        while waiting and value(waiting[0].probability) >= probability:
+    def at_least(probability: float) -> Iterator[Line]:
+        while waiting and waiting[0].probability >= probability:
             yield waiting.pop(0)
 
-    if any(map(passes, at_least(SURE, float))):
+    if any(map(passes, at_least(SURE))):
         return judged[-1:]
     for generation in _written(task, model, opinion, choice):
         if _is_given_up(generation, choice):

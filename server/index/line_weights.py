@@ -15,11 +15,6 @@ from server.index.weights import Kind
 KINDS: tuple[Kind, ...] = ("file", "repository", "dependencies")
 MAX_COUNTED_BYTES = 64
 LEAST = 1e-9  # probability
-# Log-odds of the model's text that is as often right as a line, where the two differ: constant, and factor on the
-# log-odds of the line. A conditional logit over 522 such places of 715 in the tuning packages, with the model that
-# ships: of the 715, 29.8 % are right by it, cross-validated, 28.5 % when the greater probability wins.
-LINE_AS_TEXT = -1.57, 0.80
-LEAST_LIKELY = 1e-4  # probability whose odds are told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +130,3 @@ WEIGHTS: tuple[float, ...] = (
     *(0.662,),  # a word repeated
     *(-0.014, 0.002, 0.417, 0.369),  # a word that has begun
 )
-
-
-def as_text(probability: float) -> float:
-    """The probability, 0..1, of a text by the model that is right as often as a line of `probability`."""
-    constant, factor = LINE_AS_TEXT
-    bounded = min(max(probability, LEAST_LIKELY), 1 - LEAST_LIKELY)
-    return 1 / (1 + math.exp(-constant - factor * math.log(bounded / (1 - bounded))))
