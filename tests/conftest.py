@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from server.lm.model import LoadedModel
+
+# No test measures time: a busy machine must not fail one.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Enough text for merges across spaces, over indentation and inside names; every byte is in the vocabulary anyway.
 TOKENIZER_TEXT = [
