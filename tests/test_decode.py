@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.lm.decode import Generation, StopRule, alternatives, attempts, generate
-from server.lm.engine import Logits, PrefixCache
+from server.lm.engine import PREFILL_CHUNK_TOKENS, Logits, PrefixCache
 from server.lm.healing import TokenIndex, heal
 from server.lm.prompt import Prompt
 from server.lm.tokenizer import Tokenizer, load_tokenizer
@@ -275,11 +275,11 @@ def test_a_request_that_comes_too_late_feeds_nothing(limit, finish):
 def test_prefill_pauses_between_chunks_and_goes_on_from_there():
     cache = cache_of(AB)
     prompt = Prompt(START * 150, b"")
-    options = {"stop": go_on, "max_new_tokens": 1}
-    paused = generate(cache, prompt, WORDS, TokenIndex(WORDS), cancelled=lambda: len(cache.tokens) >= 64, **options)
+    options, n_read = {"stop": go_on, "max_new_tokens": 1}, 2 * PREFILL_CHUNK_TOKENS
+    paused = generate(cache, prompt, WORDS, TokenIndex(WORDS), cancelled=lambda: len(cache.tokens) >= n_read, **options)
     assert (paused.finish, paused.text, paused.n_cached_tokens) == ("cancelled", "", 0)
     resumed = generate(cache, prompt, WORDS, TokenIndex(WORDS), **options)
-    assert (resumed.text, resumed.n_cached_tokens, resumed.n_prompt_tokens) == ("a", 64, 150)
+    assert (resumed.text, resumed.n_cached_tokens, resumed.n_prompt_tokens) == ("a", n_read, 150)
 
 
 def test_markers_are_never_written():

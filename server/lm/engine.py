@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from server.lm.errors import UserError
 
-# A cancelled request frees the worker after one chunk. With 46 M parameters on one thread 32 tokens take half as long
-# as 64 (33 ms and 60 ms, 2-core server) and prefill as a whole loses at most a tenth. Again: time `Engine.logits`.
-PREFILL_CHUNK_TOKENS = 32
+# A cancelled request frees the worker after one chunk. With 46 M parameters on one thread of a 2-core server 28 tokens
+# take 42 ms at worst, 32 take 47, and prefill as a whole loses a twentieth by it. Again: time `Engine.logits`.
+PREFILL_CHUNK_TOKENS = 28
 
 Logits = NDArray[np.float32]
 
