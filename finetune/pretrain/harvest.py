@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from finetune.pretrain.archives import DamagedArchive, Source, digest_of, source_files
+from finetune.pretrain.javascript_passages import PARSE_LIMIT_MS
 from finetune.pretrain.licences import has_copyleft_header
 from finetune.pretrain.npm_archives import is_compiled
 from server.lm import syntax
@@ -18,7 +19,6 @@ from server.repository.quality import Limits, path_reason, text_reason
 from server.repository.secrets import is_secret_path, scrub
 
 MAX_SYNTAX_ERRORS = 3  # the grammars lag behind the languages
-PARSE_LIMIT_MS = 10_000  # far beyond what any file takes: what is kept must not hang on the machine
 
 
 @dataclass(frozen=True, slots=True)

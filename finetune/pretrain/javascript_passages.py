@@ -24,7 +24,7 @@ KINDS = {
     "type_alias_declaration": "class",
     "enum_declaration": "class",
 }
-PARSE_LIMIT_MS = 10_000
+PARSE_LIMIT_MS = 10_000  # far beyond what any file takes: what is learned must not hang on the machine
 _LINK = re.compile(r"\{@\w+\s+([^}|]*)[^}]*\}")
 _FRAME = re.compile(r"^\s*\*? ?", re.MULTILINE)
 
