@@ -73,7 +73,8 @@ class Evaluation:
 
     n_files: int  # whose bits were counted
     n_heldout: int  # files that there are
-    n_points: int
+    n_points: int  # at which suggestions were compared
+    n_drawn: int  # points that there were
     bits_before: float  # per byte of held-out files
     bits_after: float
     bits_change: Interval | None
@@ -111,7 +112,7 @@ def evaluate(
         sum(file_bits(model, path, text) for path, text in general) / max(sum(map(_size, general)), 1)
         for model in (base, adapted)
     )
-    answers, points = _answers(
+    answers, points, n_drawn = _answers(
         base, adapted, index, heldout, seed, began + (BITS_SHARE + POINTS_SHARE) * budget_s, told
     )
     scores = {
@@ -125,6 +126,7 @@ def evaluate(
         n_files=len(measured),
         n_heldout=len(heldout),
         n_points=len(points),
+        n_drawn=n_drawn,
         bits_before=sum(a for a, _ in bits) / max(sum(sizes), 1),
         bits_after=sum(b for _, b in bits) / max(sum(sizes), 1),
         bits_change=interval(per_byte, [file.path for file in measured], sizes),
@@ -225,8 +227,8 @@ def _answers(
     seed: int,
     ends_at: float,
     told: Told,
-) -> tuple[Answers, list[Point]]:
-    """What each way writes at as many points as there is time for, the kinds in turn."""
+) -> tuple[Answers, list[Point], int]:
+    """What each way writes at as many points as there is time for, the kinds in turn; and how many there were."""
     by_kind: dict[str, list[Point]] = {}
     for point in draw(heldout, N_A_KIND, seed):
         by_kind.setdefault(point.kind, []).append(point)
@@ -248,7 +250,7 @@ def _answers(
                 began = time.perf_counter()
                 found[way][0].append(completed(model, cache, point, searched))
                 found[way][1].append(read_ms + 1000 * (time.perf_counter() - began))
-    return found, points
+    return found, points, len(in_turn)
 
 
 def read(model: LoadedModel, cache: PrefixCache, point: Point) -> None:

@@ -24,7 +24,7 @@ from server.lm.tokenizer import BytePairTokenizer
 
 MAX_GENERAL_ROWS = 256  # of files of Python's own library
 MAX_GENERAL_BYTES = 60_000  # a file
-MAX_VALIDATION_ROWS = 48
+MAX_VALIDATION_ROWS = 24
 NOT_GENERAL = frozenset(("test", "tests", "site-packages", "dist-packages"))  # folders of the library
 
 Rows = NDArray[np.uint16]  # (rows, length + 1) token ids, padded at the end

@@ -12,6 +12,7 @@ from finetune.scoring import Interval
 # Of a few hundred lines that the index helps with, as many fewer are right by chance half of the time; more are not,
 # unless so few lines could be asked about in time that one or two of them are more than that.
 MAX_EXACT_LOSS = 0.01
+MIN_POINTS = 40  # that must have been asked about, where there are so many
 MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
 
 
@@ -25,6 +26,14 @@ class Judged(Protocol):
     @property
     def exact_interval(self) -> Interval | None:
         """Adapter + index less base + index, share of exact matches."""
+
+    @property
+    def n_points(self) -> int:
+        """Points at which suggestions were compared."""
+
+    @property
+    def n_drawn(self) -> int:
+        """Points that there were to compare at."""
 
     @property
     def general_before(self) -> float:
@@ -61,6 +70,12 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
         )
     if exact is None:
         reasons.append("No suggestion was compared, so nothing shows that the adapter does no harm.")
+    elif evaluation.n_points < min(MIN_POINTS, evaluation.n_drawn):
+        reasons.append(
+            f"There was time to compare {evaluation.n_points} suggestions of {evaluation.n_drawn}, and at least "
+            f"{min(MIN_POINTS, evaluation.n_drawn)} are needed to tell whether the adapter does harm; `--resume` "
+            f"compares again without training, when the machine is less busy."
+        )
     elif _is_behind(exact):
         reasons.append(
             f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base "

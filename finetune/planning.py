@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from server.lm.errors import UserError
 
-RANK = 64
+RANK = 16
+LEARNING_RATE = 5e-4
 MAX_EPOCHS = 10.0
-N_LOOKS = 12  # at the validation rows
+N_LOOKS, MIN_LOOKS = 12, 4  # at the validation rows
+LOOKS_SHARE = 0.1  # of the budget, for them
+MIN_GENERAL, MAX_GENERAL = 1.0, 3.0  # weight of general code
 MAY_BE_NOUGHT = ("seed", "weight_decay", "general_rows", "general_weight")
 RESERVE = 0.05  # of the budget, for steps that take longer than those that were timed
 ROW_LENGTH = 512
-BATCH_ROWS = 6
-TARGETS = ("c_attn", "c_proj", "c_fc")
+BATCH_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,11 @@ class Plan:
     steps: int
     length: int = ROW_LENGTH  # tokens a row
     batch_rows: int = BATCH_ROWS  # of the repository
-    general_rows: int = 2  # beside them, of general code, on which the base itself is what is wanted
-    general_weight: float = 6.0  # of these, beside 1 for the repository's
+    general_rows: int = 1  # beside them, of general code, on which the base itself is what is wanted
+    general_weight: float = MAX_GENERAL  # of these, beside 1 for the repository's
     rank: int = RANK
     alpha: int = 2 * RANK
-    learning_rate: float = 5e-4
+    learning_rate: float = LEARNING_RATE
     warmup_steps: int = 20
     weight_decay: float = 0.01
     validate_every: int = 25  # steps
@@ -81,19 +84,31 @@ class Pace:
 
 
 def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, **chosen: Any) -> Plan:
-    """The plan that fits `n_rows` of an epoch into a budget; `chosen` fields are kept as they are."""
+    """The plan that fits `n_rows` of an epoch into a budget; `chosen` fields are kept as they are.
+
+    Rank, rate, batch and weight were compared on the tuning packages (ARCHITECTURE.md, decision 29). The more often the
+    same rows come, the more general code weighs: within the first epoch next to nothing is forgotten.
+    """
     batch = int(chosen.get("batch_rows", BATCH_ROWS))
+    n_looks = n_looks_for(pace, budget_s)
     whole = MAX_EPOCHS * n_rows / batch
-    left_s = (1 - RESERVE) * budget_s - (N_LOOKS + 2) * pace.look
+    left_s = (1 - RESERVE) * budget_s - (n_looks + 2) * pace.look
     steps = max(int(min(whole, left_s / max(pace.step, 1e-9))), 1)
+    epochs = steps * batch / max(n_rows, 1)
     rank = int(chosen.get("rank", RANK))
     values = {
         "steps": steps,
         "rank": rank,
         "alpha": 2 * rank,
+        "general_weight": round(min(max(epochs, MIN_GENERAL), MAX_GENERAL), 1),
         "warmup_steps": max(min(steps // 10, 20), 1),
-        "validate_every": max(steps // N_LOOKS, 5),
+        "validate_every": max(math.ceil(steps / n_looks), 5),
         "threads": threads,
         "seed": seed,
     }
     return Plan(**{**values, **chosen})
+
+
+def n_looks_for(pace: Pace, budget_s: float) -> int:
+    """How often the validation rows are looked at between the first and the last time."""
+    return max(min(N_LOOKS, int(LOOKS_SHARE * budget_s / max(pace.look, 1e-9)) - 2), MIN_LOOKS)

@@ -16,7 +16,7 @@ from finetune.kept_run import KeptRun, keep_run, read_run
 from finetune.lora import multiplies_bf16
 from finetune.novelty import novelty
 from finetune.options import DEFAULT_BUDGET_S, Options
-from finetune.planning import N_LOOKS, ROW_LENGTH, Pace, Plan, plan_for, read_plan
+from finetune.planning import BATCH_ROWS, ROW_LENGTH, Pace, Plan, n_looks_for, plan_for, read_plan
 from finetune.progress import Display, minutes
 from finetune.split import Split, split
 from finetune.training import new_adapter, pace
@@ -90,15 +90,17 @@ def _planned(
         budget_s = options.time_budget_s or DEFAULT_BUDGET_S
         chosen = {"rank": options.rank, "learning_rate": options.learning_rate}
         given = {name: value for name, value in chosen.items() if value is not None}
-        fixed = {**given, "length": length, "bf16": multiplies_bf16(world.device)}
+        batch = max(BATCH_ROWS, world.size)  # a row for each process
+        fixed = {**given, "length": length, "batch_rows": batch, "bf16": multiplies_bf16(world.device)}
         trial = plan_for(len(examples.train), Pace(1.0), budget_s, default_threads(), seed, **fixed)
         display.say("timing some steps")
         measured = pace(base, examples, trial, world)
         plan = plan_for(len(examples.train), measured, budget_s, default_threads(), seed, **fixed)
-        expected = plan.steps * measured.step + (N_LOOKS + 2) * measured.look
+        expected = plan.steps * measured.step + (n_looks_for(measured, budget_s) + 2) * measured.look
         display.say(
-            f"plan: {plan.steps} steps of {plan.batch_rows} rows and {plan.general_rows} of general code, "
-            f"{plan.length} tokens each, rank {plan.rank}, {plan.threads} thread{'s' * (plan.threads > 1)}, about "
+            f"plan: {plan.steps} steps of {plan.batch_rows} rows and {plan.general_rows} of general code (weight "
+            f"{plan.general_weight:g}), {plan.length} tokens each, rank {plan.rank}, {plan.threads} "
+            f"thread{'s' * (plan.threads > 1)}, about "
             f"{minutes(expected)}"
         )
     n_rows = plan.steps * plan.batch_rows

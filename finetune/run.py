@@ -6,7 +6,6 @@ one nothing that a server sees has changed.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import math
 import os
@@ -43,6 +42,7 @@ from server.lm.adapter_store import AdapterStore
 from server.lm.errors import UserError
 from server.lm.model import load_model
 from server.repository.listing import git_says
+from server.version import version_of
 
 EVALUATION_S = 300.0
 EVALUATION_SHARE = 0.9  # of that for the figures; the rest is for what must not come back
@@ -227,7 +227,7 @@ def _manifest(options: Options, base: Base, run: KeptRun, trained: Trained, kept
         seed=run.seed,
         plan=asdict(run.plan),
         scores={"validation": {"before": trained.first, "after": kept.validation}, "strength": kept.value},
-        versions={name: importlib.metadata.version(name) for name in LIBRARIES},
+        versions={name: version_of(name) for name in LIBRARIES},
         trained_files=run.learned,
     )
 

@@ -10,12 +10,12 @@ import io
 import logging
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from server.lm.errors import UserError
 from server.places import Place, parse_place
+from server.version import version_of
 
 EXIT_FINE, EXIT_PROBLEM, EXIT_INTERRUPTED = 0, 1, 130  # 2, wrong usage, is argparse's
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -133,7 +133,7 @@ class PrintVersion(argparse.Action):
     """Looks the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"loracle {metadata.version('loracle')}")
+        print(f"loracle {version_of()}")
         parser.exit()
 
 

@@ -13,12 +13,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.lm.errors import UserError
+from server.version import version_of
 
 if TYPE_CHECKING:
     from server.lm.context import Document
@@ -110,9 +110,9 @@ def look_at_installation() -> Finding:
     missing = [distribution for module, distribution in LIBRARIES.items() if find_spec(module) is None]
     if missing:
         return Finding("installation", False, f"missing: {', '.join(missing)}", REINSTALL)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("pygls", "onnxruntime", "tokenizers"))
+    versions = ", ".join(f"{name} {version_of(name)}" for name in ("pygls", "onnxruntime", "tokenizers"))
     system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Finding("installation", True, f"loracle {metadata.version('loracle')}, {system}, {versions}")
+    return Finding("installation", True, f"loracle {version_of()}, {system}, {versions}")
 
 
 def look_at_cache() -> Finding:

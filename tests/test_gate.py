@@ -8,6 +8,8 @@ from finetune.scoring import Interval
 GOOD = {
     "bits_change": Interval(-0.1, -0.2, -0.05),
     "exact_interval": Interval(0.0, -0.01, 0.01),
+    "n_points": 40,
+    "n_drawn": 360,
     "general_before": 1.0,
     "general_after": 1.02,
 }
@@ -15,6 +17,10 @@ GOOD = {
 
 def test_what_is_better_everywhere_is_published():
     assert decide(SimpleNamespace(**GOOD), []).publish
+
+
+def test_a_repository_with_few_lines_is_judged_by_all_of_them():
+    assert decide(SimpleNamespace(**{**GOOD, "n_points": 12, "n_drawn": 12}), []).publish
 
 
 @pytest.mark.parametrize("exact", [Interval(-0.004, -0.02, 0.01), Interval(-0.014, -0.06, 0.03)])
@@ -33,6 +39,8 @@ def test_some_lines_fewer_by_chance_are_no_reason(exact):
         {"exact_interval": Interval(-0.011, -0.03, 0.01)},
         {"exact_interval": Interval(-0.005, -0.009, -0.001)},
         {"exact_interval": Interval(float("nan"), float("nan"), float("nan"))},
+        {"n_points": 39},
+        {"n_points": 19, "n_drawn": 20},
         {"general_after": 1.021},
         {"general_before": 0.0},
         {"general_after": float("nan")},

@@ -13,7 +13,7 @@ import torch
 from finetune import run_state, training
 from finetune.base import open_base
 from finetune.examples import Examples, Rows
-from finetune.planning import N_LOOKS, Pace, Plan, plan_for, read_plan, write_plan
+from finetune.planning import Pace, Plan, n_looks_for, plan_for, read_plan, write_plan
 from finetune.training import Progress, Trained, new_adapter, rate_at, train
 from server.lm.errors import UserError
 
@@ -130,8 +130,18 @@ def test_the_rate_rises_and_falls() -> None:
 def test_a_plan_fits_the_budget_and_the_data() -> None:
     assert plan_for(8_000, Pace(2.0), 600, 1, 0).steps == 285  # some of the budget stays in reserve
     slow = plan_for(8_000, Pace(2.0, look=10.0), 600, 1, 0)
-    assert slow.steps * 2 + (N_LOOKS + 2) * 10 <= 600 and slow.steps == 215
-    assert plan_for(60, Pace(0.1), 600, 1, 0).steps == 100  # ten epochs of ten steps
+    n_looks = n_looks_for(Pace(2.0, look=10.0), 600)
+    assert slow.steps * 2 + (n_looks + 2) * 10 <= 600 and slow.steps == 255 and n_looks == 4
+    assert slow.steps <= n_looks * slow.validate_every
+    assert plan_for(60, Pace(0.1), 600, 1, 0).steps == 200  # ten epochs of twenty steps
+
+
+def test_general_code_weighs_more_the_more_often_the_same_rows_come() -> None:
+    weights = [plan_for(n_rows, Pace(1.0), 600, 1, 0).general_weight for n_rows in (8_000, 855, 120)]
+    assert weights == [1.0, 2.0, 3.0]
+
+
+def test_what_is_chosen_is_kept() -> None:
     chosen = plan_for(80, Pace(0.1), 600, 1, 0, rank=8, learning_rate=1e-4)
     assert (chosen.rank, chosen.alpha, chosen.learning_rate) == (8, 16, 1e-4)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from server.lm.errors import UserError
 from server.lsp.inline_completion import ACCEPTED
 from server.repository.barred import is_barred_path
 from server.trust import trust
+from server.version import version_of
 
 if TYPE_CHECKING:
     from server.adapter_age import AdapterAge
@@ -62,7 +62,7 @@ async def status(ls: Server) -> dict[str, Any]:
     p50, p95 = figures.percentile_ms(50), figures.percentile_ms(95)
     memory = memory_mb()
     return {
-        "version": metadata.version("loracle"),
+        "version": version_of(),
         "model": model.name if model is not None else None,
         "modelFolder": str(model.folder) if model is not None else None,
         "modelProblem": session.model_problem,

@@ -9,7 +9,6 @@ import sys
 import threading
 from concurrent.futures import Future
 from functools import partial
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +31,7 @@ from server.lsp.processes import watch_process
 from server.lsp.protocol import ProtocolServer
 from server.session import Session
 from server.settings_files import PROJECT_FILE
+from server.version import version_of
 
 __all__ = ["Server", "ServeOptions", "TransportError", "serve"]
 
@@ -48,7 +48,7 @@ class Server(ProtocolServer):
     """One editor's server."""
 
     def __init__(self, options: ServeOptions, load: Load = load_chosen) -> None:
-        super().__init__("loracle", metadata.version("loracle"))
+        super().__init__("loracle", version_of())
         self.options = options
         self.session = Session(load)
         self.notices = Notices(self)
