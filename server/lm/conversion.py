@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Part of a kept graph's name: raise it with every change to what `graph` or `quantisation` produce.
-CONVERSION_VERSION = 4
+CONVERSION_VERSION = 5
 N_KEPT_GRAPHS = 4  # two precisions, with and without an adapter
 
 _GRAPH_FILE, _TENSORS_FILE, _CHECKSUMS_FILE = "graph.onnx", "tensors.bin", "checksums.json"

@@ -27,14 +27,17 @@ class Start:
     logprob: float  # given the text before the cursor, however that is cut into tokens
 
 
-def starts(reader: Reader, prompt: Prompt, tokenizer: Tokenizer, index: TokenIndex, n: int) -> list[Start]:
+def starts(
+    reader: Reader, prompt: Prompt, tokenizer: Tokenizer, index: TokenIndex, n: int
+) -> tuple[list[Start], float]:
     """The greedy start, then others by probability: at most `n`, which all show different bytes.
 
-    Empty when a limit is reached before the prompt and its pending text are read.
+    With them the log-probability of the pending text, on whatever route. No start when a limit is reached before the
+    prompt and its pending text are read.
     """
     arrivals = _Crossing(reader, prompt, tokenizer, index).arrivals()
     if not arrivals:
-        return []
+        return [], 0.0
     total = log_sum_exp(np.array([arrival.total() for arrival in arrivals], dtype=np.float32))
     greedy = max(arrivals, key=_Arrival.best)
     others = [choice for arrival in arrivals for choice in arrival.likeliest(n)] if n > 1 else []
@@ -43,7 +46,7 @@ def starts(reader: Reader, prompt: Prompt, tokenizer: Tokenizer, index: TokenInd
     for route, token_id, logprob in [*greedy.likeliest(1), *others]:
         shown = tokenizer.token_bytes(token_id)[len(route.rest) :]
         by_shown.setdefault(shown, Start(route, token_id, shown, logprob - total))
-    return list(by_shown.values())[:n]
+    return list(by_shown.values())[:n], total
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +130,11 @@ class _Crossing:
         logits = self.reader.logits(sequence, len(token_ids) - n_known + 1)
         if logits is None:
             return states
-        text = b"".join(map(self.tokenizer.token_bytes, token_ids[:n_known]))
         for n_tokens, row in enumerate(logits, start=n_known):
-            after = self.reader.log_probs(row, text)
+            after = self.reader.log_probs(row)
             states[token_ids[:n_tokens]] = logprob, after
             if n_tokens < len(token_ids):
                 logprob += float(after[token_ids[n_tokens]])
-                text += self.tokenizer.token_bytes(token_ids[n_tokens])
         return states
 
 

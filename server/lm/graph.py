@@ -33,11 +33,6 @@ _OPSET, _IR_VERSION = 21, 10
 _HEAD_WIDTH_STEP = 8
 # Accuracy level of MatMulNBits. Activations are quantised row by row, so results do not depend on chunking.
 _INT8_ACTIVATIONS = 4
-# What comes out of the GELU has outliers that 8 bits for a whole row cannot hold beside the rest, so this one product
-# stays in fp32: with 8-bit activations the best token is that of fp32 at 98.0 % of 20,000 held-out tokens, without at
-# 98.1 % (`python -P -m tests.bench fidelity`). 8-bit weights with fp32 activations would do as well, but have no fast
-# kernel on every processor: with AVX-512 that one product took four fifths of the time.
-_WITH_OUTLIERS = ".mlp.c_proj.weight"
 
 
 class GraphError(UserError):
@@ -169,7 +164,7 @@ class _GraphBuilder:
     def _matmul(self, left: str, weight: str) -> str:
         """`left` @ a weight stored as (inputs, outputs), the Conv1D layout of GPT-2 checkpoints."""
         output = f"{weight}.product"
-        if self._precision == "fp32" or weight.endswith(_WITH_OUTLIERS):
+        if self._precision == "fp32":
             return self._node("MatMul", [left, self._weight(weight)], output)
         return self._quantised_matmul(left, weight, self._weights[weight].astype(np.float32).T, output)
 
