@@ -37,7 +37,7 @@ def shop(folder: Path) -> Path:
     for number, word in enumerate(WORDS):
         draw = random.Random(number)
         lines = [f'"""All about one {word}."""', "", f"from shop.{WORDS[number - 1]} import lookup", "", ""]
-        for _ in range(8):
+        for _ in range(6):
             verb, other = draw.choice("load save check send count merge".split()), draw.choice(WORDS)
             n = draw.randrange(1000)
             lines += [
