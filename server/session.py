@@ -1,8 +1,7 @@
 """What a server knows from one request to the next: settings, the loaded model, its worker, and how well it serves.
 
-Settings and model are swapped whole, between jobs. Of several questions about one document only the newest is
-answered, and an edit makes all of them void. Everything here runs on the event loop but the jobs themselves. Knows
-nothing of the protocol.
+Settings and model are swapped whole, between jobs. Which question is still to be answered is known to its `Turns`.
+Everything here runs on the event loop but the jobs themselves. Knows nothing of the protocol.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,35 +22,21 @@ from server.figures import Figures
 from server.indexing import Indexing
 from server.lm.errors import UserError
 from server.loading import Load, ModelChoice, ModelLoader, load_chosen
+from server.question import Question, barred, work_on
 from server.repository.barred import is_barred_path
-from server.scheduler import Job, Scheduler, Urgency
+from server.scheduler import Scheduler, Urgency
 from server.settings import Settings
 from server.suggestion_cache import Offer, SuggestionCache
+from server.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from server.completion import Outcome, Suggestion
-    from server.index.live import LiveIndex
     from server.lm.context import Document
     from server.lm.model import LoadedModel
 
 logger = logging.getLogger(__name__)
 
-# As long as somebody types in one document, the KV cache is not spent on others that are opened or changed meanwhile.
-TYPING_PAUSE_S = 5.0
 MAX_REMEMBERED_OFFERS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One request for suggestions."""
-
-    document: Document
-    offset: int
-    invoked: bool  # asked for by a key: several alternatives, without waiting for more keys
-    asked_at: float  # time.monotonic()
-    changed_at: float = 0.0  # of the last edit
-    selected_text: str = ""  # what the editor's popup would put from `selected_start` to the cursor
-    selected_start: int | None = None
 
 
 class Session:
@@ -72,8 +56,7 @@ class Session:
         self.roots: tuple[Path, ...] = ()
         self._adapter: tuple[Path | None, str | None] = (None, None)  # as the model was chosen last
         self._adapter_ages = AdapterAges()
-        self._turns: dict[str, _Turn] = {}
-        self._asked: tuple[str, float] = ("", 0.0)  # document and time of the last question
+        self._turns = Turns()
         self._read_ahead: tuple[Document, int] | None = None  # where prefill went last, or is to go
         self._offered: OrderedDict[str, bool] = OrderedDict()  # id -> whether it was accepted
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()  # id of an offer that was the best -> how it came
@@ -146,26 +129,20 @@ class Session:
 
     async def suggest(self, question: Question) -> tuple[Offer, ...]:
         """What to offer at a cursor, the best first; empty as well when a newer question or an edit came in between."""
-        uri = question.document.uri
         self.figures.n_requests += 1
         self.last_outcome = None
-        self.outdate(uri)
-        turn = self._turns[uri] = _Turn()
         try:
-            offers = await self._answer(question, turn)
+            with self._turns.taken(question.document.uri, question.asked_at) as turn:
+                offers = await self._answer(question, turn)
         except asyncio.CancelledError:
-            turn.end()
             self.figures.n_cancelled += 1
             self.last_end = "the editor cancelled the request"
             raise
         except Exception:
             self.last_end = "it failed; the log of the server says why"
             raise
-        finally:
-            if self._turns.get(uri) is turn:
-                del self._turns[uri]
         elapsed_ms = 1000 * (time.monotonic() - question.asked_at)
-        if turn.over.is_set():
+        if turn.is_over:
             self.figures.n_superseded += 1
             self.last_end = "a newer request or an edit took its place"
             offers = ()
@@ -174,12 +151,10 @@ class Session:
         logger.info("suggest: %d offers in %.0f ms: %s", len(offers), elapsed_ms, self.last_end)
         return offers
 
-    async def _answer(self, question: Question, turn: _Turn) -> tuple[Offer, ...]:
+    async def _answer(self, question: Question, turn: Turn) -> tuple[Offer, ...]:
         """The steps to an answer; `last_end` says at which of them it ended."""
         document, settings = question.document, self.settings.for_language(question.document.language.id)
         n_wanted = settings.completion.candidates if question.invoked else 1
-        quiet_since = max(question.changed_at, self._asked[1])
-        self._asked = (document.uri, question.asked_at)
         if (reason := barred(question, settings)) is not None:
             self.last_end = reason
             return ()
@@ -203,18 +178,15 @@ class Session:
             suggestions = tuple(offer.suggestion for offer in known[:n_wanted])
             self.last_outcome = Outcome(suggestions, self.last_end, verdicts=verdicts, shares=shares)
             return known[:n_wanted]
-        wait_s = quiet_since + settings.completion.debounce_ms / 1000 - question.asked_at
-        if not question.invoked and wait_s > 0:
+        rest_s = turn.still_to_rest_s(question.changed_at, settings.completion.debounce_ms)
+        if not question.invoked and rest_s > 0:
             self.prefill(document, question.offset)
-            await turn.over_within(wait_s)
-        if turn.over.is_set():
-            return ()
+            if await turn.over_within(rest_s):
+                return ()
         deadline = time.monotonic() + n_wanted * settings.completion.deadline_ms / 1000
-        work = _completion(question, model, settings, index, deadline)
-        turn.job = self._worker.submit(Urgency.COMPLETION, document.uri, work)
-        outcome = await asyncio.wrap_future(turn.job.future)
-        if outcome is None or turn.over.is_set():
-            turn.end()
+        work = work_on(question, model, settings, index, deadline)
+        outcome = await turn.result(self._worker.submit(Urgency.COMPLETION, document.uri, work))
+        if outcome is None:
             return ()
         self.last_outcome, self.last_end = outcome, outcome.ended
         if outcome.n_prompt_tokens:
@@ -232,8 +204,7 @@ class Session:
 
     def outdate(self, uri: str) -> None:
         """Ends the question about a document that has not been answered yet: there is an edit or a newer one."""
-        if (turn := self._turns.pop(uri, None)) is not None:
-            turn.end()
+        self._turns.outdate(uri)
 
     def forget(self, uri: str) -> None:
         """Drops what is kept for a document that was closed."""
@@ -244,8 +215,7 @@ class Session:
 
     def prefill(self, document: Document, offset: int) -> None:
         """Lets the worker read up to a cursor where a question is likely, unless somebody types elsewhere."""
-        typed_in, typed_at = self._asked
-        if typed_in != document.uri and time.monotonic() - typed_at < TYPING_PAUSE_S and typed_in:
+        if self._turns.is_typing_elsewhere(document.uri):
             return
         settings = self.settings.for_language(document.language.id)
         completion = settings.completion
@@ -282,8 +252,7 @@ class Session:
 
     def close(self) -> None:
         """Drops all work and takes no more."""
-        for turn in self._turns.values():
-            turn.end()
+        self._turns.close()
         self._worker.close()
         self.explaining.close()
         self.indexing.shut_down()
@@ -303,57 +272,6 @@ class Session:
                 self.figures.n_shown += 1
         while len(self._offered) > MAX_REMEMBERED_OFFERS:
             self._offered.popitem(last=False)
-
-
-class _Turn:
-    """One question on its way to an answer."""
-
-    def __init__(self) -> None:
-        self.over = asyncio.Event()  # nobody waits for the answer any more
-        self.job: Job[Outcome] | None = None
-
-    def end(self) -> None:
-        self.over.set()
-        if self.job is not None:
-            self.job.cancel()
-
-    async def over_within(self, seconds: float) -> None:
-        """Returns after the time, or as soon as the question is void."""
-        try:
-            await asyncio.wait_for(self.over.wait(), seconds)
-        except TimeoutError:
-            pass
-
-
-def barred(question: Question, settings: Settings) -> str | None:
-    """Why a question gets no answer whatever the model would say; None if it does."""
-    if not settings.completion.enabled:
-        return "completions are switched off"
-    if settings.completion.trigger == "manual" and not question.invoked:
-        return "completions are offered only when asked for by a key"
-    if is_barred_path(question.document.path, settings.exclude):
-        return "the file is excluded, or one that holds secrets by its name"
-    return None
-
-
-def _completion(
-    question: Question, model: LoadedModel, settings: Settings, index: LiveIndex | None, deadline: float
-) -> Callable[[Callable[[], bool]], Outcome]:
-    """The job that answers a question."""
-
-    def work(cancelled: Callable[[], bool]) -> Outcome:
-        from server.completion import CompletionRequest, complete
-
-        request = CompletionRequest(
-            document=question.document,
-            offset=question.offset,
-            trigger="invoked" if question.invoked else "automatic",
-            selected_text=question.selected_text,
-            selected_start=question.selected_start,
-        )
-        return complete(request, model, settings, index=index, cancelled=cancelled, deadline=deadline)
-
-    return work
 
 
 def _log_failure(future: Future[None]) -> None:

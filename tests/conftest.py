@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,12 +31,26 @@ TINY_VOCAB_SIZE = 440
 TINY_SHAPE = {"n_layer": 2, "n_embd": 64, "n_head": 4, "n_positions": 1024, "vocab_size": TINY_VOCAB_SIZE}
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of home folders, a new one each time. In a folder apart: pytest looks through its own for every new one."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def user_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def user_directory(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh home folder: caches, settings, adapters and the hub cache all land in it."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
+    live_in(home, monkeypatch)
+    return home
+
+
+def live_in(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """Makes a folder the user's own for this process and those that it starts."""
     for name in ("HOME", "USERPROFILE"):
-        monkeypatch.setenv(name, str(home))
+        patch.setenv(name, str(home))
     for name, folder in (
         ("XDG_CACHE_HOME", ".cache"),
         ("XDG_CONFIG_HOME", ".config"),
@@ -45,11 +60,10 @@ def user_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
         ("APPDATA", "AppData/Roaming"),
         ("HF_HOME", ".cache/huggingface"),
     ):
-        monkeypatch.setenv(name, str(home / folder))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.delenv("HUGGINGFACE_HUB_CACHE", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return home
+        patch.setenv(name, str(home / folder))
+    patch.delenv("HF_HUB_CACHE", raising=False)
+    patch.delenv("HUGGINGFACE_HUB_CACHE", raising=False)
+    patch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

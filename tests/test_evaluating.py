@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from finetune import evaluating
 from finetune.collect import SourceText
 from finetune.evaluating import WAYS, completed, evaluate, file_bits
 from finetune.examples import make_examples
 from finetune.gate import decide
+from finetune.general import judging_files
 from finetune.points import Point
 from finetune.report import shown, table
 from finetune.scoring import Interval
@@ -41,6 +43,13 @@ def index_of(files: list[SourceText]) -> LiveIndex:
     index = LiveIndex()
     index.use({REPOSITORY: Segment.build([SegmentFile(file.path, file.text.encode()) for file in files])})
     return index
+
+
+@pytest.fixture(autouse=True)
+def little_general_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file of it: how much there is changes nothing here."""
+    one = judging_files()[:1]
+    monkeypatch.setattr(evaluating, "judging_files", lambda: one)
 
 
 @pytest.fixture

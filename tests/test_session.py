@@ -22,8 +22,9 @@ from server.lm.healing import TokenIndex
 from server.lm.languages import language_for
 from server.lm.model import LoadedModel
 from server.loading import ModelChoice
+from server.question import Question
 from server.scheduler import Urgency
-from server.session import Question, Session
+from server.session import Session
 from server.settings import CompletionSettings, Settings
 from server.suggestion_cache import Offer
 from tests.marks import split_at_cursor

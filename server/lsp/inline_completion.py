@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lsprotocol import types
 
 from server.lsp.protocol import guarded
-from server.session import Question
+from server.question import Question
 
 if TYPE_CHECKING:
     from server.lsp.documents import OpenDocument

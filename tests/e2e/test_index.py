@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 from e2e.wire import WAIT_S, Message, Process
+
+from server.lm.model import load_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -33,9 +37,22 @@ def text_with(word: str) -> str:
     return f"def about_{word}(first, second):\n{BODY}{CALL.format(word=word)}"
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder in which the shipped model is converted already."""
+    folder: Path = tmp_path_factory.mktemp("converted")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+            patch.setenv(name, str(folder))
+        load_model("default", threads=1)
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+def home(tmp_path: Path, converted: Path) -> Path:
+    """A folder of this test's own; the converted model, which is only read, is that of all tests."""
+    folder: Path = shutil.copytree(converted, tmp_path / "home", copy_function=os.link)
+    return folder
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,17 +98,26 @@ def test_a_build_killed_at_any_moment_leaves_a_whole_index(tmp_path: Path) -> No
     assert texts(output) == versions[-1]
 
 
-@pytest.mark.parametrize("repository", [True, False], ids=["git", "walk"])
-def test_a_hundred_thousand_files_are_listed_and_the_limit_is_told(tmp_path: Path, repository: bool) -> None:
-    root = tmp_path / "root"
+@pytest.fixture(scope="module")
+def hundred_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a thousand files more than are listed."""
+    root: Path = tmp_path_factory.mktemp("many") / "root"
     for folder in range(500):
         inner = root / f"package_{folder}"
         inner.mkdir(parents=True)
         for number in range(202):
             (inner / f"module_{number}.py").touch()
+    return root
+
+
+@pytest.mark.parametrize("repository", [True, False], ids=["git", "walk"])
+def test_a_hundred_thousand_files_are_listed_and_the_limit_is_told(hundred_thousand: Path, repository: bool) -> None:
     if repository:
-        subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    found = list_files(root, Rule(frozenset({".py"})))
+        subprocess.run(["git", "init", "-q"], cwd=hundred_thousand, check=True)
+    try:
+        found = list_files(hundred_thousand, Rule(frozenset({".py"})))
+    finally:
+        shutil.rmtree(hundred_thousand / ".git", ignore_errors=True)
     assert len(found.files) == 100_000 and not found.is_whole
     assert [drop.reason for drop in found.drops] == ["beyond the limit"] * 1_000
 

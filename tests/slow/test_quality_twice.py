@@ -17,7 +17,7 @@ from tests.bench.repositories import Package
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SOURCES = Path(__file__).resolve().parents[2] / "server"
-N_A_KIND, N_FUNCTIONS = 12, 4
+N_A_KIND, N_FUNCTIONS = 5, 2
 
 
 def test_two_runs_agree_to_the_case(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import live_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -47,14 +50,23 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose own packages have our names."""
+    folder: Path = tmp_path_factory.mktemp("project")
     for package in ("server", "finetune"):
-        (tmp_path / package).mkdir()
+        (folder / package).mkdir()
         for module in ("__init__.py", "__main__.py"):
-            (tmp_path / package / module).write_text(WRONG_PACKAGE)
-    return tmp_path
+            (folder / package / module).write_text(WRONG_PACKAGE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def examined(environment: Path, project: Path, homes: Iterator[Path]) -> subprocess.CompletedProcess[str]:
+    """What the doctor says there."""
+    with pytest.MonkeyPatch.context() as patch:
+        live_in(next(homes), patch)
+        return run(environment / "loracle", "doctor", "--json", cwd=project)
 
 
 def test_the_wheel_holds_the_packages_and_the_model_and_nothing_else(wheel: Path) -> None:
@@ -66,14 +78,14 @@ def test_the_wheel_holds_the_packages_and_the_model_and_nothing_else(wheel: Path
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_doctor_is_content(environment: Path, project: Path) -> None:
-    done = run(environment / "loracle", "doctor", cwd=project)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_doctor_is_content(examined: subprocess.CompletedProcess[str]) -> None:
+    assert examined.returncode == 0, examined.stdout + examined.stderr
 
 
-def test_the_installed_package_is_the_one_that_runs(environment: Path, project: Path) -> None:
-    done = run(environment / "loracle", "doctor", "--json", cwd=project)
-    report = json.loads(done.stdout)
+def test_the_installed_package_is_the_one_that_runs(
+    examined: subprocess.CompletedProcess[str], environment: Path
+) -> None:
+    report = json.loads(examined.stdout)
     assert Path(report["package"]).is_relative_to(environment.parent.resolve())
 
 
