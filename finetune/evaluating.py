@@ -25,14 +25,12 @@ from finetune.scoring import Interval, Score, interval, score
 from server.index.live import LiveIndex
 from server.lm.context import Document, context_at
 from server.lm.cursor import cursor_between
-from server.lm.decode import Decoder
-from server.lm.engine import PrefixCache, never
+from server.lm.decode import generate
+from server.lm.engine import PrefixCache
 from server.lm.languages import language_for
 from server.lm.model import COMPLETION_SLOT, LoadedModel
 from server.lm.prompt import Prompt, completion_prompt, file_header
-from server.lm.reader import Limits
 from server.lm.stopping import line_end
-from server.weighing import SURE, rank, weigh
 
 Told = Callable[[str, int, int, float], None]
 
@@ -270,26 +268,29 @@ def _asked(model: LoadedModel, point: Point) -> tuple[Document, Prompt]:
 
 
 def completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveIndex | None) -> str:
-    """The rest of the line: the model's, or of the lines that the index knows a likelier one, as a server chooses.
+    """The rest of the line: the model's, or where the index knows a likelier line, that one, as a server chooses.
 
     No filter looks at it: what they hold back is not the adapter's doing.
     """
     document, prompt = _asked(model, point)
+    offset = len(point.before)
+    opinion = None if index is None else index.opinion(document, offset, len(prompt.pending), model.tokenizer)
     cursor = cursor_between(point.before, point.after, document.language)
-    decoder = Decoder(
+    written = generate(
         cache,
         prompt,
         model.tokenizer,
         model.token_index,
-        Limits(MAX_NEW_TOKENS, None, never),
-        lambda text: line_end(cursor, text),
+        stop=lambda text: line_end(cursor, text),
+        max_new_tokens=MAX_NEW_TOKENS,
         must_begin=cursor.is_blank_line,
+        mixer=opinion,
+        proposer=opinion,
     )
-    lines = [] if index is None else index.lines(document, len(point.before))
-    if lines and lines[0].probability >= SURE:
-        return lines[0].text
-    options = rank(weigh(lines, decoder), [next(decoder.attempts(1))])
-    return options[0].text.split("\n")[0].rstrip()
+    lines = [] if index is None else index.lines(document, offset)
+    probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
+    is_line = bool(lines) and lines[0].probability > probability
+    return lines[0].text if is_line else written.text.split("\n")[0].rstrip()
 
 
 def _way(name: str, scores: Sequence[Score], milliseconds: Sequence[float]) -> Way:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from server.completion import Outcome
-    from server.index.sources import Share
+    from server.index.opinion import Share
 
 COUNTS = ("nPromptTokens", "nCachedTokens", "nNewTokens", "nDraftedTokens", "nAcceptedTokens")
 
@@ -44,6 +44,6 @@ def account_of(outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _told(share: Share) -> dict[str, Any]:
-    """One piece of the text before the filters: how much of it is the index's (0..1), and where that stands."""
+    """One token of the text before the filters: how much of it is the index's (0..1), and where that stands."""
     sources = [{"path": source.path, "line": source.line, "tier": source.tier} for source in share.sources]
     return {"text": share.text, "indexShare": round(share.index_share, 3), "sources": sources}

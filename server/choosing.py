@@ -1,8 +1,7 @@
 """What is offered at a cursor: a line that the index knows, or what the model writes, whichever is likelier right.
 
-The model reads the lines that the index finds likeliest, writes one of its own, and all are ranked together
-(`server.ranking`). A line that is nearly sure is offered at once, without the model. Each text goes through the
-filters; one that they hold back makes room for the next.
+Both say how likely the line ends exactly so. A line that is nearly sure is offered at once, without the model. Each
+text goes through the filters; one that they hold back makes room for the next.
 """
 
 from __future__ import annotations
@@ -16,21 +15,22 @@ from typing import TYPE_CHECKING
 from server.filters.candidate import Candidate
 from server.filters.confidence import confidence_of
 from server.filters.pipeline import Filtered, Verdict, apply
-from server.index.sources import Share
 from server.lm.cursor import Cursor
-from server.lm.decode import Decoder, Generation
+from server.lm.decode import Generation, alternatives, attempts
 from server.lm.prompt import Prompt
-from server.lm.reader import Limits
 from server.lm.stopping import stop_rule
-from server.weighing import MAX_LINES, SURE, Bar, Option, expected, rank, weigh
 
 if TYPE_CHECKING:
-    from server.index.drafting import Drafter
     from server.index.lines import Line
+    from server.index.opinion import Opinion, Share
     from server.lm.model import LoadedModel
 
 MAX_ATTEMPTS = 2  # beginnings that the model tries where the filters hold the first back
-LEAST = 1e-9  # probability
+# The next two were set by hand and not fitted. Each line that is looked at may cost a parse. Up to 0.8 it is measured
+# how often lines and the model's texts are right at which probability, and either may be the likelier one
+# (ARCHITECTURE.md, decision 22); above, the model is not waited for.
+MAX_LINES = 3  # of the index that the filters look at
+SURE = 0.8  # probability from which a line of the index is offered without asking the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One text, and what the filters made of it."""
+    """One text, where it is from, and what the filters made of it."""
 
-    option: Option
+    source: Line | Generation
     unfiltered: Candidate
     filtered: Filtered
 
@@ -75,169 +75,141 @@ class _Judged:
         return left is not None, confidence_of(left or self.unfiltered)
 
 
-def choose(task: Task, model: LoadedModel, lines: Sequence[Line], drafter: Drafter | None) -> Choice:
+def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None) -> Choice:
     """The texts to offer, the likeliest first: one when nobody asked."""
-    return _Choosing(task, model, lines, drafter).choice()
+    choice, judge = Choice(), _Judge(task)
+    if task.is_automatic:
+        judged = _first_that_passes(task, model, lines, opinion, choice, judge)
+    else:
+        written = [each for each in _written(task, model, opinion, choice) if not _is_given_up(each, choice)]
+        judged = [*map(judge, lines[: task.n_wanted]), *map(judge, written)] if not choice.ended else []
+    judged.sort(key=lambda each: each.worth, reverse=True)
+    passed = [each.filtered.candidate for each in judged if each.filtered.candidate is not None]
+    choice.candidates = tuple(passed[: task.n_wanted])
+    if judged:
+        best = judged[0]
+        choice.verdicts = best.filtered.verdicts
+        choice.shares = _shares(best.source, opinion)
+        choice.ended = _ending(best)
+    choice.milliseconds["filters"] = judge.spent_ms
+    return choice
 
 
-class _Choosing:
-    """One task on its way."""
+def _first_that_passes(
+    task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None, choice: Choice, judge: _Judge
+) -> list[_Judged]:
+    """The likeliest text that the filters let pass, alone; else all that they held back.
 
-    def __init__(self, task: Task, model: LoadedModel, lines: Sequence[Line], drafter: Drafter | None) -> None:
-        self._task, self._lines, self._choice, self._filters_ms = task, lines, Choice(), 0.0
-        self._behind = task.cursor.line_suffix.rstrip()
-        self._bar: Bar | None = None  # of what is written; None: all is written to its end
-        self._decoder = Decoder(
-            model.completion_cache,
-            task.prompt,
-            model.tokenizer,
-            model.token_index,
-            Limits(task.max_new_tokens, task.deadline, task.cancelled),
-            stop_rule(task.cursor, multiline=task.multiline),
-            # On a blank line something is to be written; a weak model is quick to end the text there instead.
-            must_begin=task.cursor.is_blank_line,
-            proposer=drafter,
-            worth=lambda text, logprob: self._bar is None or self._bar.allows(text, logprob),
-            expected=expected([line for line in lines if line.probability < SURE], task.min_confidence, self._behind),
-        )
+    The model is asked once no line is nearly sure, and asked again where its text is held back.
+    """
+    judged: list[_Judged] = []
+    # Of lines that are too unlikely one is enough, to be told of.
+    waiting = [line for line in lines[:MAX_LINES] if line.probability >= task.min_confidence] or list(lines[:1])
 
-    def choice(self) -> Choice:
-        """What is offered, and how it came about."""
-        task, choice = self._task, self._choice
-        judged = self._first_that_passes() if task.is_automatic else [*map(self._judged, self._all())]
-        judged = [] if choice.ended else sorted(judged, key=lambda each: each.worth, reverse=True)
-        passed = [each.filtered.candidate for each in judged if each.filtered.candidate is not None]
-        choice.candidates = tuple(passed[: task.n_wanted])
-        if judged:
-            best = judged[0]
-            choice.verdicts = best.filtered.verdicts
-            choice.shares = _shares(best.option)
-            choice.ended = _ending(best)
-        choice.milliseconds["filters"] = self._filters_ms
-        return choice
+    def passes(source: Line | Generation) -> bool:
+        judged.append(judge(source))
+        return judged[-1].filtered.candidate is not None
 
-    def _first_that_passes(self) -> list[_Judged]:
-        """The likeliest text that the filters let pass, alone; else all that they held back.
+    def at_least(probability: float) -> Iterator[Line]:
+        while waiting and waiting[0].probability >= probability:
+            yield waiting.pop(0)
 
-        The model is asked once no line is nearly sure, and asked again where nothing passes.
-        """
-        judged: list[_Judged] = []
-
-        def passes(option: Option) -> bool:
-            judged.append(self._judged(option))
-            return judged[-1].filtered.candidate is not None
-
-        sure = [Option(None, line, None, line.probability) for line in self._lines if line.probability >= SURE]
-        if any(map(passes, sure[:MAX_LINES])):
+    if any(map(passes, at_least(SURE))):
+        return judged[-1:]
+    for generation in _written(task, model, opinion, choice):
+        if _is_given_up(generation, choice):
+            return []
+        if any(map(passes, at_least(judge.confidence(generation)))) or passes(generation):
             return judged[-1:]
-        lines = self._weighed([line for line in self._lines if line.probability < SURE])
-        written = self._decoder.attempts(MAX_ATTEMPTS)
-        while (generation := self._written(written, lines)) is not None:
-            for option in rank(lines, [generation], self._behind):
-                if option.written is not None and generation.finish == "unlikely":
-                    if not judged or not lines:  # no line that was held back has kept it from being written
-                        return [*judged, self._given_up(option)]
-                    written = self._decoder.attempts(MAX_ATTEMPTS)  # what was written is not computed again
-                    break
-                if passes(option):
-                    return judged[-1:]
-                if judged[-1].filtered.verdicts[-1].filter == "confidence":
-                    return judged  # what is less likely is not likely enough either
-            else:
-                if not generation.text:
-                    break  # nothing is to be written here
-            lines = []
-        return judged
+        if not generation.text or judged[-1].filtered.verdicts[-1].filter == "confidence":
+            break  # nothing is to be written here, or nothing better will come
+    return judged[-1:] if any(map(passes, at_least(-1.0))) else judged
 
-    def _all(self) -> list[Option]:
-        """Every text that there is, the likeliest first."""
-        n = self._task.n_wanted
-        lines = self._weighed(self._lines[:n])
-        written = self._decoder.alternatives(n)
-        return rank(lines, list(self._heard(iter(written))), self._behind)
 
-    def _weighed(self, lines: Sequence[Line]) -> list[Option]:
-        """The likeliest lines with what the model thinks of them."""
-        began = time.perf_counter()
-        weighed = weigh(lines, self._decoder, self._task.min_confidence, self._behind)
-        spent_ms = 1000 * (time.perf_counter() - began)
-        self._choice.milliseconds["lines"] = spent_ms - self._decoder.prefill_ms  # whoever comes first reads the prompt
-        return weighed
+def _is_given_up(generation: Generation, choice: Choice) -> bool:
+    """Whether nobody waits for this text any more: the filters would keep the worker from whoever does."""
+    if generation.finish == "cancelled":
+        choice.ended = "cancelled while the model was at work"
+    return generation.finish == "cancelled"
 
-    def _written(self, generations: Iterator[Generation], lines: Sequence[Option]) -> Generation | None:
-        """What the model writes next beside `lines`; None where there is no more, or nobody waits for it."""
-        cursor = self._task.cursor
-        # What stands behind the cursor may shorten a text, and what is left may be likely enough.
-        self._bar = None if cursor.line_suffix.strip() else Bar.over(lines, self._task.min_confidence)
-        return next(self._heard(generations), None)
 
-    def _heard(self, generations: Iterator[Generation]) -> Iterator[Generation]:
-        """What the model writes, until nobody waits for it any more."""
-        choice = self._choice
-        for generation in generations:
-            choice.generations.append(generation)
-            choice.milliseconds["prefill"] = choice.generations[-1].prefill_ms
-            choice.milliseconds["decode"] = sum(each.decode_ms for each in choice.generations)
-            if generation.finish == "cancelled":  # the filters would keep the worker from whoever waits
-                choice.ended = "cancelled while the model was at work"
-                return
-            yield generation
+def _written(task: Task, model: LoadedModel, opinion: Opinion | None, choice: Choice) -> Iterator[Generation]:
+    """What the model writes: attempts where nobody asked, each when it is wanted, else alternatives."""
+    write = attempts if task.is_automatic else alternatives
+    found = write(
+        model.completion_cache,
+        task.prompt,
+        model.tokenizer,
+        model.token_index,
+        MAX_ATTEMPTS if task.is_automatic else task.n_wanted,
+        stop=stop_rule(task.cursor, multiline=task.multiline),
+        max_new_tokens=task.max_new_tokens,
+        deadline=task.deadline,
+        cancelled=task.cancelled,
+        # On a blank line something is to be written; a weak model is quick to end the text there instead.
+        must_begin=task.cursor.is_blank_line,
+        mixer=opinion,
+        proposer=opinion,
+    )
+    for generation in found:
+        choice.generations.append(generation)
+        choice.milliseconds["prefill"] = choice.generations[0].prefill_ms
+        choice.milliseconds["decode"] = sum(each.decode_ms for each in choice.generations)
+        yield generation
 
-    def _given_up(self, option: Option) -> _Judged:
-        """A text that was too unlikely before it had ended."""
-        candidate = self._candidate(option)
-        reason = f"the confidence fell below {self._task.min_confidence:.2f} while the model wrote"
-        return _Judged(option, candidate, Filtered(None, (Verdict("confidence", "rejected", reason),)))
 
-    def _judged(self, option: Option) -> _Judged:
+class _Judge:
+    """Puts texts through the filters, and counts the milliseconds."""
+
+    def __init__(self, task: Task) -> None:
+        self.spent_ms = 0.0
+        self._task = task
+
+    def confidence(self, source: Line | Generation) -> float:
+        """How likely a text is right before any filter has touched it."""
+        return confidence_of(self._candidate(source))
+
+    def __call__(self, source: Line | Generation) -> _Judged:
         """A text with what the filters made of it."""
         began = time.perf_counter()
-        candidate = self._candidate(option)
-        judged = _Judged(option, candidate, apply(candidate))
-        self._filters_ms += 1000 * (time.perf_counter() - began)
+        candidate = self._candidate(source)
+        judged = _Judged(source, candidate, apply(candidate))
+        self.spent_ms += 1000 * (time.perf_counter() - began)
         return judged
 
-    def _candidate(self, option: Option) -> Candidate:
-        task, written = self._task, option.written
+    def _candidate(self, source: Line | Generation) -> Candidate:
+        task = self._task
         candidate = Candidate(
-            text="" if option.line is None else option.line.text,
+            text=source.text,
             cursor=task.cursor,
             multiline=task.multiline,
             is_automatic=task.is_automatic,
             min_confidence=task.min_confidence,
         )
-        if written is None:
-            logprob = math.log(max(option.probability, LEAST))
-            return replace(candidate, token_texts=(candidate.text,), token_logprobs=(logprob,))
-        candidate = replace(
-            candidate,
-            text=written.text,
-            finish=written.finish,
-            token_texts=written.token_texts,
-            token_logprobs=written.token_logprobs,
-            end_logprob=written.end_logprob,
-        )
-        if option.model is None or not option.probability:
-            return candidate
-        return replace(candidate, ranking_logprob=math.log(option.probability) - option.model)
+        if isinstance(source, Generation):
+            return replace(
+                candidate,
+                finish=source.finish,
+                token_texts=source.token_texts,
+                token_logprobs=source.token_logprobs,
+                end_logprob=source.end_logprob,
+            )
+        return replace(candidate, token_texts=(source.text,), token_logprobs=(math.log(source.probability),))
 
 
-def _shares(option: Option) -> tuple[Share, ...]:
-    """How much of a text is the index's: its part of what both say for it."""
-    line, written = option.line, option.written
-    share = 0.0
-    if line is not None:
-        by_model = 0.0 if option.model is None else math.exp(option.model)
-        share = line.probability / (line.probability + by_model)
-    sources = () if line is None else line.sources
-    pieces = (line.text,) if written is None and line is not None else written.token_texts if written else ()
-    return tuple(Share(piece, share, sources) for piece in pieces)
+def _shares(source: Line | Generation, opinion: Opinion | None) -> tuple[Share, ...]:
+    """How much of a text is the index's."""
+    from server.index.opinion import Share
+
+    if not isinstance(source, Generation):
+        return (Share(source.text, 1.0, source.sources),)
+    return tuple(opinion.shares(source.token_texts)) if opinion is not None else ()
 
 
 def _ending(judged: _Judged) -> str:
     """At which step it ended, in words, where nothing is offered."""
-    written = judged.option.written
-    if written is not None and not written.text:
-        return "the deadline came before the first word" if written.finish == "deadline" else "the model ended it here"
+    source = judged.source
+    if isinstance(source, Generation) and not source.text:
+        return "the deadline came before the first word" if source.finish == "deadline" else "the model ended it here"
     last = judged.filtered.verdicts[-1]
     return f"the filter for {last.filter} held it back: {last.reason}"

@@ -22,9 +22,8 @@ from server.lm.prompt import Prompt, completion_prompt
 from server.lm.syntax import is_empty_block
 
 if TYPE_CHECKING:
-    from server.index.drafting import Drafter
     from server.index.live import LiveIndex
-    from server.index.sources import Share
+    from server.index.opinion import Opinion, Share
     from server.lm.model import LoadedModel
     from server.settings import Settings
 
@@ -65,7 +64,7 @@ class Outcome:
     n_new_tokens: int = 0
     n_drafted_tokens: int = 0  # by the index, to be confirmed several at a time
     n_accepted_tokens: int = 0  # of these
-    shares: tuple[Share, ...] = ()  # of model and index in each piece of what came first
+    shares: tuple[Share, ...] = ()  # of model and index in each token of what came first
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def complete(
     if place.cursor.is_overlong:
         return Outcome((), "the line is too long to be source code", clock.stages)
     with clock.stage("index"):
-        drafter = _drafter(request, place, inserted, model, index)
+        opinion = _opinion(request, place, inserted, model, index)
         lines = index.lines(request.document, request.offset, inserted) if index is not None else ()
     is_automatic = request.trigger == "automatic"
     task = Task(
@@ -119,7 +118,7 @@ def complete(
         deadline=deadline,
         cancelled=cancelled,
     )
-    choice = choose(task, model, lines, drafter)
+    choice = choose(task, model, lines, opinion)
     clock.stages.update(choice.milliseconds)
     suggestions = _suggestions(choice, request, inserted)
     generations = choice.generations
@@ -133,8 +132,8 @@ def complete(
         n_prompt_tokens=generations[0].n_prompt_tokens if generations else 0,
         n_cached_tokens=generations[0].n_cached_tokens if generations else 0,
         n_new_tokens=generations[0].n_new_tokens if generations else 0,
-        n_drafted_tokens=sum(each.n_drafted_tokens for each in generations),
-        n_accepted_tokens=sum(each.n_accepted_tokens for each in generations),
+        n_drafted_tokens=opinion.n_drafted if opinion is not None else 0,
+        n_accepted_tokens=opinion.n_accepted if opinion is not None else 0,
         shares=choice.shares,
     )
 
@@ -197,13 +196,16 @@ def _place(
     return _Place(cursor, prompt, multiline)
 
 
-def _drafter(
+def _opinion(
     request: CompletionRequest, place: _Place, inserted: str, model: LoadedModel, index: LiveIndex | None
-) -> Drafter | None:
-    """What proposes the next tokens at the cursor."""
+) -> Opinion | None:
+    """What the index has to say at the cursor."""
     if index is None:
         return None
-    return index.drafter(request.document, request.offset, len(place.prompt.pending), model.tokenizer, inserted)
+    n_pending = len(place.prompt.pending)
+    return index.opinion(
+        request.document, request.offset, n_pending, model.tokenizer, inserted=inserted, multiline=place.multiline
+    )
 
 
 def _suggestions(choice: Choice, request: CompletionRequest, inserted: str) -> tuple[Suggestion, ...]:

@@ -24,7 +24,7 @@ ARROWS = {
     "server.lsp": ("server", "-server.__main__"),
     "server.__main__": ("server",),
     "server": ("server", "-server.lsp", "-server.__main__"),
-    "finetune": ("server.lm", "server.index", "server.repository", "server.weighing", "server.version"),
+    "finetune": ("server.lm", "server.index", "server.repository", "server.version"),
 }
 
 # Libraries that only some modules may name, lazily or not.
@@ -139,7 +139,7 @@ def test_a_wrong_arrow_is_seen(module: str, source: str) -> None:
         ("server.lm.decode", "from .engine import Engine"),
         ("server.lm.torch_engine", "import torch, transformers"),
         ("server.lm.onnx_engine", "import onnxruntime"),
-        ("server.index.build", "from server.lm.decode import Proposer"),
+        ("server.index.build", "from server.lm.decode import Mixer"),
         ("server.filters.trivial", "from server.lm.syntax import parse"),
         ("server.completion", "from server.filters.pipeline import FILTERS"),
         ("server.lsp.server", "from server.session import Session\nfrom pygls.lsp.server import LanguageServer"),

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import pytest
-
 from server.index.live import DEPENDENCIES, REPOSITORY
-from tests.bench.fitting import NAME, index_of, inside_a_name
+from tests.bench.fit_mixing import index_of
 from tests.bench.heldout import SourceFile
-from tests.bench.quality.cases import KINDS, Case, Kind
 from tests.bench.quality.environments import SITE_PACKAGES
 from tests.bench.quality.repository import Repository, write
 
@@ -38,21 +34,3 @@ def test_the_index_is_prepared_as_for_a_server(tmp_path: Path) -> None:
     assert not any(SECRET.encode() in file.text for file in own.files())
     assert [Path(path).parts[-2:] for path in installed.paths] == [("wanted", "__init__.py")]
     assert not index_of(repository, None).built[DEPENDENCIES].paths
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("target", ["total_of(first, second)", "x = total", "self.name = name_of_it"])
-def test_a_cursor_inside_a_name_is_in_the_same_line(kind: Kind, target: str) -> None:
-    for number in range(20):
-        case = Case("demo", kind, f"{number}.py", "python", 1, "a = 1\nif x: ", target, "\nb = 2\n")
-        found = inside_a_name(case)
-        if found is None:
-            assert kind == "api_line" and not NAME.match(target)
-            continue
-        assert found.before + found.target == case.before + case.target and found.after == case.after
-        assert re.search(r"\w\w$", found.before) and re.match(r"\w", found.target)
-        assert kind != "api_line" or case.target.startswith(found.before[len(case.before) :])
-
-
-def test_a_line_without_a_name_has_no_cursor_inside_one() -> None:
-    assert inside_a_name(Case("demo", "next_line", "a.py", "python", 1, "", "x = [1, 2, a]", "")) is None

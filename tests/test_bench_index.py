@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from server.index.segment import Segment, SegmentFile
 from server.index.store import read_current
 from server.index.texts import load_segments
-from server.lm.decode import Generation
 from tests.bench import index
-from tests.bench.table import BenchError
-from tests.test_completion import writer
 
 CODE = "def add_{n}(first, second):\n    total = first + second\n    return total * {n}\n"
 
@@ -58,45 +56,36 @@ def test_only_what_was_read_of_a_mapped_index_is_resident(tmp_path: Path) -> Non
     assert resident < (index.resident_bytes(generation.repository) or 0) <= on_disk + 2 * 4096
 
 
-def written(*steps: tuple[str, float], end: float = -0.1) -> Generation:
-    """A text by its tokens and their log-probabilities."""
-    texts, logprobs = tuple(text for text, _ in steps), tuple(logprob for _, logprob in steps)
-    return Generation("".join(texts), "stop", 0.0, logprobs, texts, end, 1, 0, len(texts), 0, 0, 0.0, 0.0)
+def heard(*steps: tuple[str, list[float]]) -> dict[bytes, np.ndarray]:
+    """Log-probabilities of three tokens by the text before them."""
+    return {text.encode(): np.array(log_probs, dtype=np.float32) for text, log_probs in steps}
 
 
-SAME = ("x", -0.1)
+SAME = ("", [-0.1, -3.0, -3.0])
 
 
-@pytest.mark.parametrize("one, other, expected", [
-    # Rounding may move all that is told of a text; what counts is how near the two tokens are.
-    (written(SAME, ("a", -1.0)), written(("x", -0.2), ("b", -1.0005)), True),
-    (written(SAME, ("a", -1.0)), written(SAME, ("b", -1.002)), False),
+@pytest.mark.parametrize("with_drafts, without, expected", [
+    # Rounding may move all of a distribution; what counts is how near the two tokens are in one of them.
+    (heard(SAME, ("a", [-1.0, -1.1, -3.0])), heard(SAME, ("a", [-1.0205, -1.02, -3.0])), True),
+    (heard(SAME, ("a", [-1.0, -1.1, -3.0])), heard(SAME, ("a", [-1.022, -1.02, -3.0])), False),
     # What follows the first difference says nothing.
-    (written(("a", -1.0), ("c", -9.0)), written(("b", -1.0005), ("d", -0.1)), True),
-    (written(("a", -1.0), ("c", -2.0)), written(("b", -1.5), ("d", -2.0)), False),
-    # One may have ended where the other goes on.
-    (written(SAME, end=-1.0), written(SAME, ("a", -1.0005)), True),
-    (written(SAME, end=-1.0), written(SAME, ("a", -2.0)), False),
-    (written(SAME), written(SAME), False),
+    (heard(("", [-1.0, -1.1, -3.0]), ("a", [-9.0, 0.0, -9.0])), heard(("", [-1.0005, -1.0, -3.0])), True),
+    (heard(SAME), heard(SAME), False),
 ])  # fmt: skip
-def test_texts_that_part_at_equally_likely_tokens_are_a_tie(one: Generation, other: Generation, expected: bool) -> None:
-    assert index.is_tie(one, other) is index.is_tie(other, one) is expected
+def test_texts_that_part_at_equally_likely_tokens_are_a_tie(
+    with_drafts: dict[bytes, np.ndarray], without: dict[bytes, np.ndarray], expected: bool
+) -> None:
+    assert index.is_tie(with_drafts, without) is expected
 
 
-LINE = "    total = first_value + second_value\n"
+class Doubling:
+    """An opinion that doubles what it is given."""
+
+    def mix(self, log_probs: np.ndarray, text_so_far: bytes) -> np.ndarray:
+        return 2 * log_probs
 
 
-def test_drafts_are_timed_on_lines_that_the_model_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "N_LINES", 3)
-    segment = Segment.build([SegmentFile("a.py", (LINE + "    other_value = first_value\n").encode() * 20)])
-    ratio, same, confirmed = index._drafts(segment, writer(LINE))
-    assert ratio.value is not None and ratio.value > 0
-    assert same.value == 100 and "of 3 lines; 0 part" in same.note
-    assert confirmed.value is not None and confirmed.value > 50 and confirmed.note != "of 0"
-
-
-def test_lines_that_the_model_writes_otherwise_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "N_WINDOWS", 2)
-    segment = Segment.build([SegmentFile("a.py", LINE.encode() * 20)])
-    with pytest.raises(BenchError, match="no line"):
-        index._drafts(segment, writer(LINE.replace("second_value", "second_valve")))
+def test_an_opinion_is_heard_as_it_is() -> None:
+    listener = index.Heard(Doubling())  # type: ignore[arg-type]
+    assert listener.mix(np.array([-1.0]), b"a").tolist() == [-2.0]
+    assert listener.by_text[b"a"].tolist() == [-2.0]

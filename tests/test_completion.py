@@ -12,7 +12,7 @@ from fakes import FakeEngine, FakeTokenizer
 
 from server.completion import CompletionRequest, Outcome, complete, prefill_ahead
 from server.lm.context import Document
-from server.lm.decode import Decoder, Generation
+from server.lm.decode import Generation, alternatives
 from server.lm.engine import Logits, PrefixCache
 from server.lm.healing import TokenIndex
 from server.lm.languages import language_for
@@ -77,7 +77,7 @@ def test_the_rest_of_the_line_is_offered_at_the_cursor() -> None:
     (suggestion,) = outcome.suggestions
     assert suggestion.text == "rn a + b" and suggestion.start == suggestion.end == 23
     assert suggestion.confidence > 0.99 and outcome.ended == "offered" and outcome.finish == "stop"
-    assert set(outcome.milliseconds) == {"context", "prompt", "index", "lines", "prefill", "decode", "filters"}
+    assert set(outcome.milliseconds) == {"context", "prompt", "index", "prefill", "decode", "filters"}
 
 
 def test_where_the_filters_hold_a_text_back_the_next_likely_beginning_is_tried() -> None:
@@ -174,13 +174,11 @@ def test_an_answer_is_cut_short_when_one_of_its_alternatives_is(monkeypatch: pyt
     model = writer("total = price\n", second="q")
     assert not ask("total = <|>\n", model, trigger="invoked").is_cut_short
 
-    whole = Decoder.alternatives
-
-    def cut(decoder: Decoder, n: int) -> list[Generation]:
-        first, *others = whole(decoder, n)
+    def cut(*arguments: object, **options: object) -> list[Generation]:
+        first, *others = alternatives(*arguments, **options)  # type: ignore[arg-type]
         return [first, *(replace(other, finish="deadline") for other in others)]
 
-    monkeypatch.setattr(Decoder, "alternatives", cut)
+    monkeypatch.setattr("server.choosing.alternatives", cut)
     outcome = ask("total = <|>\n", model, trigger="invoked")
     assert outcome.finish == "stop" and outcome.is_cut_short
 

@@ -20,7 +20,6 @@ from server.lm.languages import language_for
 from server.lm.model import LoadedModel
 from server.settings import CompletionSettings, Settings
 from tests.marks import split_at_cursor
-from tests.test_completion import writer
 from tests.test_secrets import SECRETS
 
 SETTINGS = Settings(completion=CompletionSettings(min_confidence=0.0, deadline_ms=60_000))
@@ -144,55 +143,33 @@ def test_a_real_model_is_told_of_a_function_in_another_document(tiny_model: Load
     index.change("other.py", line * 3, is_open=True)
     outcome = ask("result = values.total_<|>\n", tiny_model, index)
     assert "names(" in written(outcome)  # a random model would not know the name
-
-
-BLOCK = "def total(values):\n    a = sum(values)\n    return a + rest(b)\n\n\nx = 1\n"
-
-
-def test_a_block_that_stands_in_the_index_is_written_with_drafts() -> None:
-    index = LiveIndex()
-    index.change("other.py", BLOCK, is_open=True)
-    marked = "def total(values):\n    <|>\n"
-    drafted, plain = (ask(marked, writer(BLOCK), each, trigger="invoked") for each in (index, None))
-    assert "a = sum(values)\n    return a + rest(b)" in texts(drafted)
-    assert drafted.n_drafted_tokens >= drafted.n_accepted_tokens > 0
-    assert plain.n_drafted_tokens == plain.n_accepted_tokens == 0
+    assert outcome.n_drafted_tokens >= outcome.n_accepted_tokens > 0
 
 
 def test_drafts_change_nothing_of_what_is_offered(tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    index, n_drafted = LiveIndex(), 0
-    index.change("other.py", "for name in names:\n    print(first, name)\n    continue\n" * 2 + BLOCK, is_open=True)
+    index = LiveIndex()
+    index.change("other.py", "for name in names:\n    print(first, name)\n    continue\n" * 2, is_open=True)
 
     def silent(self: object, text_so_far: bytes, max_tokens: int) -> Sequence[int]:
         return []
 
-    for marked in (
-        "for name in names:\n    print(<|>\n",
-        "for name in <|>",
-        "for name in names:\n    <|>\n",
-        "def total(values):\n    <|>\n",
-    ):
-        for model in (tiny_model, writer(BLOCK), writer(BLOCK, second="q")):
-            drafted = ask(marked, model, index, trigger="invoked")
-            with monkeypatch.context() as patch:
-                patch.setattr("server.index.drafting.Drafter.propose", silent)
-                plain = ask(marked, model, index, trigger="invoked")
-            assert texts(drafted) == texts(plain) and written(drafted) == written(plain)
-            assert drafted.n_new_tokens == plain.n_new_tokens and plain.n_drafted_tokens == 0
-            n_drafted += drafted.n_drafted_tokens
-    assert n_drafted > 0
+    for marked in ("for name in names:\n    print(<|>\n", "for name in <|>", "for name in names:\n    <|>\n"):
+        drafted = ask(marked, tiny_model, index)
+        with monkeypatch.context() as patch:
+            patch.setattr("server.index.opinion.Opinion.propose", silent)
+            plain = ask(marked, tiny_model, index)
+        assert texts(drafted) == texts(plain) and written(drafted) == written(plain)
+        assert drafted.n_new_tokens == plain.n_new_tokens and plain.n_drafted_tokens == 0
 
 
-@pytest.mark.parametrize("marked", ["total = a<|>\n", "total = add(1, <|>\n", "print(<|>)\n"])
-def test_shares_go_with_the_text_that_is_offered(tiny_model: LoadedModel, marked: str) -> None:
+def test_shares_go_with_the_tokens_written(tiny_model: LoadedModel) -> None:
     index = LiveIndex()
     index.change("other.py", "total = add(1, 2)\nprint(total)\n", is_open=True)
-    outcome = ask(marked, tiny_model, index)
-    assert all(0.0 <= share.index_share <= 1.0 for share in outcome.shares)
-    assert all(share.text and bool(share.sources) == (share.index_share > 0.0) for share in outcome.shares)
-    assert not texts(outcome) or written(outcome).startswith(texts(outcome)[0])
-    own = ask(marked, tiny_model, None).shares
-    assert own and all((share.index_share, share.sources) == (0.0, ()) for share in own)
+    for marked in ("total = a<|>\n", "total = add(1, <|>\n", "print(<|>)\n"):
+        outcome = ask(marked, tiny_model, index)
+        assert len(outcome.shares) <= outcome.n_new_tokens
+        assert all(0.0 <= share.index_share <= 1.0 for share in outcome.shares)
+    assert ask("total = a<|>\n", tiny_model, None).shares == ()
 
 
 def test_reading_ahead_readies_the_index(undecided: LoadedModel) -> None:

@@ -10,11 +10,10 @@ import pytest
 
 from finetune import evaluating
 from finetune.collect import SourceText
-from finetune.evaluating import WAYS, completed, evaluate, file_bits
+from finetune.evaluating import WAYS, evaluate, file_bits
 from finetune.examples import make_examples
 from finetune.gate import decide
 from finetune.general import judging_files
-from finetune.points import Point
 from finetune.report import shown, table
 from finetune.scoring import Interval
 from finetune.split import Split
@@ -25,7 +24,6 @@ from server.lm.model import LoadedModel, load_model
 from server.lm.tokenizer import BytePairTokenizer
 from server.repository.duplicates import fingerprint
 from tests.adapters import random_adapter
-from tests.test_completion import writer
 
 
 def source(path: str, text: str) -> SourceText:
@@ -96,20 +94,6 @@ def test_the_index_helps_where_lines_repeat(tiny_model: LoadedModel, adapted: Lo
     assert found.bits_after != found.bits_before
     lines = table(found)
     assert any(line.startswith("adapter + index") for line in lines) and "bits per byte" in "\n".join(lines)
-
-
-POINT = Point("beta.py", "python", "mid_line", 2, "def beta_0(first):\n    return ", "first + 0", "\n")
-
-
-def test_a_line_is_chosen_as_a_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    index = index_of(texts(1))
-    sure, unsure = writer("    return price\n"), writer("    return price\n", doubt=1.0)
-    for model, chosen in ((sure, "price"), (unsure, "first + 0")):
-        assert completed(model, model.completion_cache, POINT, index) == chosen
-        assert completed(model, model.completion_cache, POINT, None) == "price"
-    monkeypatch.setattr("finetune.evaluating.SURE", 0.01)
-    monkeypatch.setattr("finetune.evaluating.weigh", lambda lines, decoder: pytest.fail("the model was asked"))
-    assert completed(sure, sure.completion_cache, POINT, index) == "first + 0"
 
 
 def test_without_time_there_are_no_points_and_the_gate_says_so(tiny_model: LoadedModel) -> None:

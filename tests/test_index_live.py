@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.index.at_hand import MAX_ABOVE, MAX_BELOW
-from server.index.drafting import Drafter
 from server.index.live import (
     CHANGED,
     DEPENDENCIES,
@@ -33,11 +32,6 @@ LINES = st.lists(st.sampled_from(["a", "b = 1", "", "é", "€ ", "\0", "\n", "\
 
 def document(text: str, path: str = "here.py") -> Document:
     return Document(f"file:///work/{path}", path, language_for("python"), text)
-
-
-def drafted(drafter: Drafter, text_so_far: bytes) -> bytes:
-    """What at most four tokens of a byte each are proposed to be."""
-    return b"".join(map(BYTES.token_bytes, drafter.propose(text_so_far, 4)))
 
 
 def built(**texts: str) -> dict[str, Segment]:
@@ -118,7 +112,8 @@ def test_no_text_is_too_strange_to_be_searched(text: str) -> None:
     index = LiveIndex()
     index.change("other.py", text, is_open=True)
     for offset in {0, len(text) // 2, len(text)}:
-        assert len(index.drafter(document(text), offset, 0, BYTES).propose(b"", 4)) <= 4
+        opinion = index.opinion(document(text), offset, 0, BYTES)
+        assert len(opinion.propose(b"", 4)) <= 4
     assert tier(index, text, 0).segment.n_bytes <= MAX_ABOVE + MAX_BELOW + 2
 
 
@@ -310,14 +305,15 @@ def test_a_file_that_may_not_be_read_does_not_answer_nor_does_what_was_built_of_
     assert answers(index, "call_<|>\n") == {"open(2)"}
 
 
-def test_every_tier_has_a_say() -> None:
+def test_only_the_tiers_named_have_a_say() -> None:
     index = LiveIndex()
     index.use(built(a="call_built(1)\n") | {DEPENDENCIES: Segment.build([SegmentFile("d.py", b"call_lib(2)\n")])})
     index.change("b.py", "call_open(3)\n", is_open=True)
     assert answers(index, "call_here(4)\ncall_<|>\n") == {"built(1)", "lib(2)", "open(3)", "here(4)"}
     assert {tier.name for tier in index.tiers(document("a\n"), 0)} == {DEPENDENCIES, REPOSITORY, CHANGED, THIS_FILE}
     text = "a_very_long_name = call_built(1)\na_very_long_name = call_"
-    assert drafted(index.drafter(document(text), len(text), 0, BYTES), b"") == b"buil"
+    assert index.opinion(document(text), len(text), 0, BYTES).propose(b"", 4) != []
+    assert index.opinion(document(text), len(text), 0, BYTES, names=()).propose(b"", 4) == []
 
 
 def test_the_version_counts_everything_beside_a_file() -> None:
@@ -356,10 +352,8 @@ def test_the_text_to_be_matched_is_what_the_prompt_left_pending(text: str, data:
     offset = data.draw(st.integers(0, len(text)))
     prefix = context_at(document(text), offset, inserted=inserted).prefix
     pending = prefix.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()[-3:]
-    drafter = LiveIndex().drafter(document(text), offset, len(pending), BYTES, inserted)
-    whole = drafter._fed + pending
-    assert whole == prefix.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()[-len(whole) :]
-    assert drafter._n_pending == len(pending)
+    opinion = LiveIndex().opinion(document(text), offset, len(pending), BYTES, inserted=inserted)
+    assert opinion._pending == pending
 
 
 @pytest.mark.parametrize("kind, secret, line", SECRETS)
@@ -397,17 +391,12 @@ def test_a_key_is_known_though_what_is_searched_begins_or_ends_in_it() -> None:
 def test_drafts_go_on_behind_the_pending_text_of_a_prompt() -> None:
     text = "value = compute(1)\r\nother = comp"
     prompt = completion_prompt(context_at(document(text), len(text)), BYTES, TokenIndex(BYTES), 1024, 32)
-    drafter = LiveIndex().drafter(document(text), len(text), len(prompt.pending), BYTES)
-    assert drafted(drafter, prompt.pending) == b""  # four bytes agree: too few to guess several tokens
+    opinion = LiveIndex().opinion(document(text), len(text), len(prompt.pending), BYTES)
+    drafts = opinion.propose(prompt.pending, 4)
+    assert drafts == []  # four bytes agree: too few to guess several tokens
     text = "some_value = compute(1)\r\nsome_value = comp"
-    drafter = LiveIndex().drafter(document(text), len(text), len(prompt.pending), BYTES)
-    assert drafted(drafter, prompt.pending) == b"ute("
-
-
-def test_drafts_go_on_behind_what_the_popup_would_insert() -> None:
-    text = "some_value = compute(1)\nsome_value = co"
-    drafter = LiveIndex().drafter(document(text), len(text), 2, BYTES, "mp")
-    assert drafted(drafter, b"mp") == b"ute("
+    opinion = LiveIndex().opinion(document(text), len(text), len(prompt.pending), BYTES)
+    assert [BYTES.token_bytes(token_id) for token_id in opinion.propose(prompt.pending, 4)] == [b"u", b"t", b"e", b"("]
 
 
 def test_many_files_that_change_at_once_are_made_ready_where_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from server.lm.cursor import Cursor
 
-Finish = Literal["stop", "length", "deadline", "cancelled", "unlikely"]
+Finish = Literal["stop", "length", "deadline", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,6 @@ class Candidate:
     token_texts: tuple[str, ...] = ()  # of the whole generation, in order
     token_logprobs: tuple[float, ...] = ()  # natural logs, beside them
     end_logprob: float = 0.0  # that the whole text ends where it does; 0.0 where a limit ended it
-    ranking_logprob: float = 0.0  # what ranking adds to what the tokens say: see `server.ranking`
     multiline: bool = False  # several lines are welcome
     is_automatic: bool = True  # nobody asked for it
     min_confidence: float = 0.0  # 0..1

@@ -10,8 +10,7 @@ from server.filters.candidate import Candidate, Rejection
 def confidence_of(candidate: Candidate) -> float:
     """0..1: how likely the line at the cursor ends exactly as the candidate's first line; 1 without any tokens.
 
-    That is what its tokens and the ranking say together. That the text ends there counts where nothing was cut off its
-    end.
+    That is what its tokens say together. That the text ends there counts where nothing was cut off its end.
     """
     line = candidate.text.split("\n", 1)[0]
     logprobs = []
@@ -23,7 +22,7 @@ def confidence_of(candidate: Candidate) -> float:
         n_left -= len(text)
     if logprobs and n_left == 0 and len(logprobs) == len(candidate.token_logprobs):
         logprobs.append(candidate.end_logprob)
-    return min(math.exp(min(sum(logprobs) + candidate.ranking_logprob, 0.0)), 1.0)
+    return min(math.exp(sum(logprobs)), 1.0)
 
 
 def confidence(candidate: Candidate) -> Candidate | Rejection:

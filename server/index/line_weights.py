@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.index.lookup import Kind
+from server.index.weights import Kind
 
 KINDS: tuple[Kind, ...] = ("file", "repository", "dependencies")
 MAX_COUNTED_BYTES = 64

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from server.index.line_weights import Agreement, LineEvidence, probabilities
-from server.index.lookup import Kind, Refused, Tier
+from server.index.lookup import Refused, Tier
 from server.index.segment import NO_MATCH, Segment, n_common
 from server.index.sources import Source, source_of
+from server.index.weights import Kind
 
 MAX_PLACES = 48  # of one length of agreement
 MAX_TIER_PLACES = 144

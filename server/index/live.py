@@ -22,7 +22,7 @@ from server.lm.context import Document, Snippet, unix_lines
 from server.repository.secrets import scrub
 
 if TYPE_CHECKING:
-    from server.index.drafting import Drafter
+    from server.index.opinion import FirstTokens, Opinion
     from server.lm.tokenizer import Tokenizer
 
 MAX_FRESH = 4  # changed files that are searched one by one; more are put together where nobody waits
@@ -66,6 +66,7 @@ class LiveIndex:
         self._changed: dict[str, _Changed] = {}  # none of these is hidden in `_built`
         self._together: tuple[Mapping[str, _Changed], Segment] | None = None
         self._around: tuple[tuple[str, str, str], Segment] | None = None
+        self._first_tokens: tuple[str, FirstTokens] | None = None
         self._windows = Windows()
         self._lines: tuple[tuple[Document, int, str, int], list[Line]] | None = None
         self._n_changes = 0
@@ -157,15 +158,35 @@ class LiveIndex:
         """What was built, by tier name."""
         return self._built.segments
 
-    def drafter(
-        self, document: Document, offset: int, n_pending: int, tokenizer: Tokenizer, inserted: str = ""
-    ) -> Drafter:
-        """What proposes the next tokens at a cursor of `document`, as if `inserted` were typed there."""
-        from server.index.drafting import Drafter
+    def opinion(
+        self,
+        document: Document,
+        offset: int,
+        n_pending: int,
+        tokenizer: Tokenizer,
+        *,
+        inserted: str = "",
+        multiline: bool = False,
+        names: Iterable[str] = (THIS_FILE, CHANGED, REPOSITORY, DEPENDENCIES),
+    ) -> Opinion:
+        """What is to be mixed in at a cursor of `document`, from the tiers named."""
+        wanted = frozenset(names)
+        tiers = [tier for tier in self.tiers(document, offset) if tier.name in wanted]
+        text, offset = unix_at(document.text, offset)
+        past = utf8(text[max(offset - MAX_PAST, 0) : offset] + unix_lines(inserted))
+        from server.index.opinion import Opinion
 
-        text, start = unix_at(document.text, offset)
-        past = utf8(text[max(start - MAX_PAST, 0) : start] + unix_lines(inserted))
-        return Drafter(self.tiers(document, offset), past, n_pending, tokenizer)
+        first_tokens = self._tokens_of(tokenizer)
+        line = past[past.rfind(b"\n") + 1 :]
+        return Opinion(
+            tiers,
+            past,
+            n_pending,
+            first_tokens,
+            tokenizer.end_of_text,
+            ends_line=not multiline,
+            refused=None if line.strip() else useless_on_a_blank_line(text[offset:]),
+        )
 
     def lines(self, document: Document, offset: int, inserted: str = "") -> list[Line]:
         """How the line at a cursor of `document` may end, the likeliest first."""
@@ -275,6 +296,13 @@ class LiveIndex:
         line = text.count("\n", 0, first) + 1
         first_lines = (line, line + above.count("\n") + 1)
         return Tier(THIS_FILE, "file", self._around[1], first_lines=first_lines)
+
+    def _tokens_of(self, tokenizer: Tokenizer) -> FirstTokens:
+        from server.index.opinion import FirstTokens
+
+        if self._first_tokens is None or self._first_tokens[0] != tokenizer.fingerprint:
+            self._first_tokens = tokenizer.fingerprint, FirstTokens(tokenizer)
+        return self._first_tokens[1]
 
 
 def _folders_of(path: str) -> Iterator[str]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from server.index.segment import MAX_MATCH_BYTES, NO_MATCH, SEPARATOR, Match, Segment
-
-Kind = Literal["dependencies", "repository", "file"]
+from server.index.weights import Kind
 
 MAX_PLACES = 32  # that are looked at; of more, as many at even distances
 MAX_STEPS = 16  # to ever shorter matches, where only places that do not count agree with the longer ones

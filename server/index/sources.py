@@ -16,15 +16,6 @@ class Source:
     line: int  # 1-based
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How much of one piece of a text is the index's."""
-
-    text: str
-    index_share: float  # 0..1; the rest is the model's
-    sources: tuple[Source, ...]
-
-
 def source_of(tier: Tier, place: int) -> Source:
     """The file and line of an offset in a tier."""
     number = tier.segment.file_at(place)

@@ -27,17 +27,14 @@ class Start:
     logprob: float  # given the text before the cursor, however that is cut into tokens
 
 
-def starts(
-    reader: Reader, prompt: Prompt, tokenizer: Tokenizer, index: TokenIndex, n: int
-) -> tuple[list[Start], float]:
+def starts(reader: Reader, prompt: Prompt, tokenizer: Tokenizer, index: TokenIndex, n: int) -> list[Start]:
     """The greedy start, then others by probability: at most `n`, which all show different bytes.
 
-    With them the log-probability of the pending text, on whatever route. No start when a limit is reached before the
-    prompt and its pending text are read.
+    Empty when a limit is reached before the prompt and its pending text are read.
     """
     arrivals = _Crossing(reader, prompt, tokenizer, index).arrivals()
     if not arrivals:
-        return [], 0.0
+        return []
     total = log_sum_exp(np.array([arrival.total() for arrival in arrivals], dtype=np.float32))
     greedy = max(arrivals, key=_Arrival.best)
     others = [choice for arrival in arrivals for choice in arrival.likeliest(n)] if n > 1 else []
@@ -46,7 +43,7 @@ def starts(
     for route, token_id, logprob in [*greedy.likeliest(1), *others]:
         shown = tokenizer.token_bytes(token_id)[len(route.rest) :]
         by_shown.setdefault(shown, Start(route, token_id, shown, logprob - total))
-    return list(by_shown.values())[:n], total
+    return list(by_shown.values())[:n]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +127,13 @@ class _Crossing:
         logits = self.reader.logits(sequence, len(token_ids) - n_known + 1)
         if logits is None:
             return states
+        text = b"".join(map(self.tokenizer.token_bytes, token_ids[:n_known]))
         for n_tokens, row in enumerate(logits, start=n_known):
-            after = self.reader.log_probs(row)
+            after = self.reader.log_probs(row, text)
             states[token_ids[:n_tokens]] = logprob, after
             if n_tokens < len(token_ids):
                 logprob += float(after[token_ids[n_tokens]])
+                text += self.tokenizer.token_bytes(token_ids[n_tokens])
         return states
 
 

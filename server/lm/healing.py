@@ -131,11 +131,6 @@ def routes(kept: Sequence[int], pending: bytes, index: TokenIndex, tokenizer: To
     return found
 
 
-def continued(kept: Sequence[int], text: bytes, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The ids of `text`, valid UTF-8, as they are behind the fed ids `kept`."""
-    return _tokens_after(_anchor(kept, tokenizer), text, tokenizer)
-
-
 def _anchor(kept: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     """The last few fed ids, none of them a marker."""
     anchor: list[int] = []

@@ -8,11 +8,12 @@ likeliest end is the right one is told for each package under weights fitted on 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,17 @@ import numpy as np
 from server.index.line_weights import features
 from server.lm.context import Document
 from server.lm.languages import language_for
-from tests.bench.fitting import index_of, inside_a_name
+from tests.bench.fit_mixing import index_of
 from tests.bench.quality import cases
+from tests.bench.quality.cases import Case
 from tests.bench.quality.environments import environment_of
 from tests.bench.quality.floors import Corpus, copied, own_sources
 from tests.bench.quality.reading import python_names
+from tests.bench.quality.repository import drawn as drawn_by
 from tests.bench.quality.repository import prepare
 from tests.bench.repositories import TUNING, Package, fetch_all
 
+NAME = re.compile(r"[A-Za-z_]\w{3,}")
 PENALTY = 1e-3  # on the squares of the weights of inputs with unit variance, a line
 
 
@@ -73,6 +77,16 @@ def questions_of(package: Package, path: Path, folder: Path, count: int) -> list
         found.append(Question(package.name, inputs, tuple(end == target for end in ends), copy == case.target))
     print(f"{package.name}: {len(found)} lines, {1000 * spent / len(found):.1f} ms each", flush=True)
     return found
+
+
+def inside_a_name(case: Case) -> Case | None:
+    """The same line with the cursor inside one of its names, as it is for most keys; None for a line without one."""
+    names = [found for found in NAME.finditer(case.target) if case.kind != "api_line" or found.start() == 0]
+    if not names:
+        return None
+    name = names[int(drawn_by("name", case.id) * len(names))]
+    cut = name.start() + 2 + int(drawn_by("cut", case.id) * (len(name[0]) - 2))
+    return replace(case, before=case.before + case.target[:cut], target=case.target[cut:])
 
 
 def tell(questions: Sequence[Question]) -> None:

@@ -11,9 +11,8 @@ import statistics
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from server.index.build import build
 from server.index.build_process import Result, start_build
 from server.index.live import REPOSITORY, LiveIndex
 from server.index.lookup import Follower, Tier
+from server.index.opinion import Opinion
 from server.index.segment import Segment
 from server.index.store import read_current
 from server.index.texts import load_segments
@@ -30,6 +30,7 @@ from server.lm.decode import Generation, generate
 from server.lm.languages import language_for
 from server.lm.model import LoadedModel, load_model
 from server.lm.prompt import completion_prompt
+from server.lm.reader import LogProbs
 from server.lm.stopping import line_end
 from tests.bench.heldout import generator
 from tests.bench.options import Options
@@ -38,7 +39,6 @@ from tests.bench.table import BenchError, Row, percentile
 PART = "index"
 N_TOKENS, N_QUICK_TOKENS = 1_000_000, 100_000
 N_LOOKUPS, N_RANKINGS, N_LINES = 2_000, 300, 40
-N_WINDOWS, WINDOW_LINES = 1_000, 60  # that are looked at until the model has written so many lines
 MIN_LINE_TOKENS = 12
 SAVED_LINES = 2_000
 TIE = 1e-3  # difference of two log-probabilities that rounding may decide
@@ -195,23 +195,32 @@ def _update_ms(segment: Segment) -> tuple[float, float]:
 
 
 def _drafts(segment: Segment, model: LoadedModel) -> list[Row]:
-    """Decoding of lines that stand verbatim in the index and that the model writes, with drafts and without, in turns.
-
-    BenchError where the model writes none.
-    """
+    """Decoding of lines that stand verbatim in the index, with drafts and without, in turns."""
+    rng = generator(PART, "drafts")
+    files = list(segment.files())
     ratios, n_drafted, n_accepted, n_same, n_ties = [], 0, 0, 0, 0
     index = LiveIndex()
     index.use({REPOSITORY: segment})
-    for document in islice(_written_lines(segment, index, model), N_LINES):
-        _decoded(index, document, model, drafts=True)  # whoever comes first pays for what is looked up
-        with_drafts, without = (_decoded(index, document, model, drafts) for drafts in (True, False))
+    while len(ratios) < N_LINES:
+        lines = rng.choice(files).text.decode().split("\n")
+        at = rng.randrange(len(lines))
+        line = lines[at].strip()
+        if len(model.tokenizer.encode(line)) < MIN_LINE_TOKENS:
+            continue
+        indentation = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+        text = "\n".join([*lines[max(at - 20, 0) : at], indentation])
+        document = Document("", "new_file.py", language_for("python"), text)
+        _decoded(index, document, model, drafts=True)  # whoever comes first pays for what both look up
+        (with_drafts, opinion, heard), (without, _, heard_without) = (
+            _decoded(index, document, model, drafts) for drafts in (True, False)
+        )
+        if len(model.tokenizer.encode(without.text)) < MIN_LINE_TOKENS:
+            continue  # the index was not followed to the end of the line
         ratios.append(without.decode_ms / with_drafts.decode_ms)
         n_same += with_drafts.text == without.text
-        n_ties += is_tie(with_drafts, without)
-        n_drafted += with_drafts.n_drafted_tokens
-        n_accepted += with_drafts.n_accepted_tokens
-    if not ratios:
-        raise BenchError("the model wrote no line that stands in the index; use one that has learned to write")
+        n_ties += with_drafts.text != without.text and is_tie(heard.by_text, heard_without.by_text)
+        n_drafted += opinion.n_drafted
+        n_accepted += opinion.n_accepted
     return [
         Row(PART, "decode without drafts / with", statistics.median(ratios), "times", at_least=1.5, is_timing=True),
         Row(
@@ -226,58 +235,49 @@ def _drafts(segment: Segment, model: LoadedModel) -> list[Row]:
     ]
 
 
-def _written_lines(segment: Segment, index: LiveIndex, model: LoadedModel) -> Iterator[Document]:
-    """Beginnings of files, up to a line's indentation, where the model writes what stands there."""
-    rng = generator(PART, "drafts")
-    files = list(segment.files())
-    for _ in range(N_WINDOWS):
-        lines = rng.choice(files).text.decode().split("\n")
-        start = rng.randrange(len(lines))
-        for at in range(start, min(start + WINDOW_LINES, len(lines))):  # one after the other: little is read anew
-            line = lines[at].strip()
-            if len(model.tokenizer.encode(line)) < MIN_LINE_TOKENS:
-                continue
-            indentation = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
-            text = "\n".join([*lines[start:at], indentation])
-            document = Document("", "new_file.py", language_for("python"), text)
-            if _decoded(index, document, model, drafts=False, line=line).text == line:
-                yield document
+class Heard:
+    """An opinion whose distributions are remembered, by the text before the token."""
+
+    def __init__(self, opinion: Opinion) -> None:
+        self.by_text: dict[bytes, LogProbs] = {}
+        self._opinion = opinion
+
+    def mix(self, log_probs: LogProbs, text_so_far: bytes) -> LogProbs:
+        """As the opinion does."""
+        self.by_text[text_so_far] = self._opinion.mix(log_probs, text_so_far)
+        return self.by_text[text_so_far]
 
 
-def is_tie(one: Generation, other: Generation) -> bool:
-    """Whether two texts part at tokens that are about as likely as each other; False for texts that do not part."""
-    for (text, logprob), (other_text, other_logprob) in zip(_steps(one), _steps(other), strict=False):
-        if text != other_text:
-            return abs(logprob - other_logprob) < TIE
+def is_tie(with_drafts: Mapping[bytes, LogProbs], without: Mapping[bytes, LogProbs]) -> bool:
+    """Whether two texts part at a token that was as likely, without drafts, as the one that was written with them.
+
+    Both are told as the distributions by the text before the token, in the order of the text.
+    """
+    for text_so_far, log_probs in with_drafts.items():
+        if text_so_far in without and (token_id := int(log_probs.argmax())) != int(without[text_so_far].argmax()):
+            return bool(without[text_so_far].max() - without[text_so_far][token_id] < TIE)
     return False
 
 
-def _steps(generation: Generation) -> list[tuple[str, float]]:
-    """What was written token by token, the end last, with its log-probability."""
-    tokens = zip(generation.token_texts, generation.token_logprobs, strict=True)
-    return [*tokens, ("", generation.end_logprob)]
-
-
 def _decoded(
-    index: LiveIndex, document: Document, model: LoadedModel, drafts: bool, line: str | None = None
-) -> Generation:
-    """What the model writes at the end of a document: to the end of a line, or as far as it is that `line`."""
+    index: LiveIndex, document: Document, model: LoadedModel, drafts: bool
+) -> tuple[Generation, Opinion, Heard]:
+    """The line written at the end of a document, the index's opinion, and the distributions with it."""
     offset = len(document.text)
     n_positions = model.engine.config.n_positions
     prompt = completion_prompt(context_at(document, offset), model.tokenizer, model.token_index, n_positions, 64)
+    opinion = index.opinion(document, offset, len(prompt.pending), model.tokenizer)
     cursor = cursor_between(document.text, "", document.language)
-
-    def stop(text: str) -> int | None:
-        may_be = line is None or line.startswith(text) or "\n" in text
-        return line_end(cursor, text) if may_be else len(text)
-
-    return generate(
+    heard = Heard(opinion)
+    generation = generate(
         model.completion_cache,
         prompt,
         model.tokenizer,
         model.token_index,
-        stop=stop,
+        stop=lambda text: line_end(cursor, text),
         max_new_tokens=64,
         must_begin=True,
-        proposer=index.drafter(document, offset, len(prompt.pending), model.tokenizer) if drafts else None,
+        mixer=heard,
+        proposer=opinion if drafts else None,
     )
+    return generation, opinion, heard
