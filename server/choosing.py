@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from server.filters.candidate import Candidate
 from server.filters.confidence import confidence_of
 from server.filters.pipeline import Filtered, Verdict, apply
 from server.lm.cursor import Cursor
-from server.lm.decode import Generation, alternatives, attempts
+from server.lm.decode import Generation, Worth, alternatives, attempts
 from server.lm.prompt import Prompt
 from server.lm.stopping import stop_rule
 
@@ -119,7 +119,12 @@ def _first_that_passes(
     for generation in _written(task, model, opinion, choice):
         if _is_given_up(generation, choice):
             return []
-        if any(map(passes, at_least(judge.confidence(generation)))) or passes(generation):
+        if any(map(passes, at_least(judge.confidence(generation)))):
+            return judged[-1:]
+        if generation.finish == "unlikely":
+            judged.append(judge.given_up(generation))
+            break
+        if passes(generation):
             return judged[-1:]
         if not generation.text or judged[-1].filtered.verdicts[-1].filter == "confidence":
             break  # nothing is to be written here, or nothing better will come
@@ -135,27 +140,38 @@ def _is_given_up(generation: Generation, choice: Choice) -> bool:
 
 def _written(task: Task, model: LoadedModel, opinion: Opinion | None, choice: Choice) -> Iterator[Generation]:
     """What the model writes: attempts where nobody asked, each when it is wanted, else alternatives."""
-    write = attempts if task.is_automatic else alternatives
-    found = write(
-        model.completion_cache,
-        task.prompt,
-        model.tokenizer,
-        model.token_index,
-        MAX_ATTEMPTS if task.is_automatic else task.n_wanted,
-        stop=stop_rule(task.cursor, multiline=task.multiline),
-        max_new_tokens=task.max_new_tokens,
-        deadline=task.deadline,
-        cancelled=task.cancelled,
+    asked = model.completion_cache, task.prompt, model.tokenizer, model.token_index
+    options: dict[str, Any] = {
+        "stop": stop_rule(task.cursor, multiline=task.multiline),
+        "max_new_tokens": task.max_new_tokens,
+        "deadline": task.deadline,
+        "cancelled": task.cancelled,
         # On a blank line something is to be written; a weak model is quick to end the text there instead.
-        must_begin=task.cursor.is_blank_line,
-        mixer=opinion,
-        proposer=opinion,
-    )
+        "must_begin": task.cursor.is_blank_line,
+        "mixer": opinion,
+        "proposer": opinion,
+    }
+    found: Iterable[Generation]
+    if task.is_automatic:
+        found = attempts(*asked, MAX_ATTEMPTS, worth=_worth(task), **options)
+    else:
+        found = alternatives(*asked, task.n_wanted, **options)
     for generation in found:
         choice.generations.append(generation)
         choice.milliseconds["prefill"] = choice.generations[0].prefill_ms
         choice.milliseconds["decode"] = sum(each.decode_ms for each in choice.generations)
         yield generation
+
+
+def _worth(task: Task) -> Worth | None:
+    """Until a text is less likely than what is shown; None where what stands behind the cursor may shorten it first.
+
+    Only the first line counts, as it does for the confidence.
+    """
+    if task.min_confidence <= 0 or task.cursor.line_suffix.strip():
+        return None
+    least = math.log(task.min_confidence)
+    return lambda text, logprob: logprob >= least or "\n" in text
 
 
 class _Judge:
@@ -168,6 +184,13 @@ class _Judge:
     def confidence(self, source: Line | Generation) -> float:
         """How likely a text is right before any filter has touched it."""
         return confidence_of(self._candidate(source))
+
+    def given_up(self, generation: Generation) -> _Judged:
+        """A text that was too unlikely before it had ended."""
+        reason = f"the confidence fell below {self._task.min_confidence:.2f} while the model wrote"
+        return _Judged(
+            generation, self._candidate(generation), Filtered(None, (Verdict("confidence", "rejected", reason),))
+        )
 
     def __call__(self, source: Line | Generation) -> _Judged:
         """A text with what the filters made of it."""

@@ -67,7 +67,26 @@ def test_without_lines_it_is_the_model_s_text() -> None:
 def test_nothing_is_offered_that_is_less_likely_than_wanted() -> None:
     choice = chosen("x = <|>\n", writer("x = price\n", doubt=1.0), line("total", 0.3), least=0.4)
     assert texts(choice) == []
-    assert choice.verdicts[-1].filter == "confidence" and "0.30 is below 0.40" in choice.ended
+    assert choice.verdicts[-1].filter == "confidence" and "below 0.40" in choice.ended
+
+
+def test_what_has_become_too_unlikely_to_be_shown_is_not_written_to_its_end() -> None:
+    def written(marked: str, least: float) -> Choice:
+        return chosen(marked, writer("x = price_of_all_that_is_sold(at, once)\n", doubt=3.0), least=least)
+
+    whole, given_up = written("x = <|>\n", 0.0), written("x = <|>\n", 0.6)
+    assert whole.generations[0].finish == "stop"
+    assert given_up.generations[0].finish == "unlikely" and len(given_up.generations) == 1
+    assert given_up.generations[0].n_new_tokens < whole.generations[0].n_new_tokens
+    assert whole.generations[0].text.startswith(given_up.generations[0].text)
+    assert "fell below 0.60 while the model wrote" in given_up.ended
+    # What stands behind the cursor may shorten a text to what is likely enough.
+    assert all(each.finish == "stop" for each in written("x = <|>)\n", 0.6).generations)
+
+
+def test_a_line_is_offered_where_the_model_s_text_is_too_unlikely() -> None:
+    choice = chosen("x = <|>\n", writer("x = price_of_all\n", doubt=3.0), line("total", 0.7), least=0.6)
+    assert texts(choice) == ["total"] and choice.generations[0].finish == "unlikely"
 
 
 @pytest.mark.parametrize("probability", [0.05, 0.9])

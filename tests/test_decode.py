@@ -17,11 +17,12 @@ from fakes import MARKERS, N_MARKERS, FakeEngine, FakeTokenizer, NextLogits, aut
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.lm.decode import Generation, StopRule, alternatives, attempts, generate
+from server.lm.decode import Generation, alternatives, attempts, generate
 from server.lm.engine import PREFILL_CHUNK_TOKENS, Logits, PrefixCache
 from server.lm.healing import TokenIndex, heal
 from server.lm.prompt import Prompt
 from server.lm.tokenizer import Tokenizer, load_tokenizer
+from server.lm.written import StopRule
 
 WORDS = FakeTokenizer([*"abcdrets ", "\n", "ab", "bcd", "cx", "ret", "return", " s", "é", b"\xc3", b"\xa9", b"\xff"])
 START = (MARKERS.fim_prefix,)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from server.lm.cursor import Cursor
 
-Finish = Literal["stop", "length", "deadline", "cancelled"]
+Finish = Literal["stop", "length", "deadline", "cancelled", "unlikely"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ rule; what it is worth is judged elsewhere. Knows nothing of editors or language
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ from server.lm.healing import TokenIndex
 from server.lm.prompt import Prompt
 from server.lm.reader import Limits, LogProbs, Reader, log_sum_exp
 from server.lm.tokenizer import Tokenizer
+from server.lm.written import StopRule, Written
 
-Finish = Literal["stop", "length", "deadline", "cancelled"]
+Finish = Literal["stop", "length", "deadline", "cancelled", "unlikely"]
 
 N_BLANK_STARTS = 16  # so many of the likeliest tokens may be line breaks with different indentation
 BLANKS = (b"\n", b" ", b"\t")
@@ -27,8 +27,8 @@ BLANKS = (b"\n", b" ", b"\t")
 # on has cancelled by then.
 READING_LIMIT_S = 2.0
 
-# Text after the cursor -> how many of its characters to keep, when it has reached its end; None to go on.
-StopRule = Callable[[str], int | None]
+# Text after the cursor and the log-probability of its tokens -> whether it is worth going on with.
+Worth = Callable[[str, float], bool]
 
 
 class Mixer(Protocol):
@@ -103,13 +103,15 @@ def attempts(
     must_begin: bool = False,
     mixer: Mixer | None = None,
     proposer: Proposer | None = None,
+    worth: Worth | None = None,
 ) -> Iterator[Generation]:
     """What `generate` gives, then at most `n` - 1 others that start with the next likely token after the cursor.
 
-    Each is written only when it is asked for; none after a limit is reached.
+    Each is written only when it is asked for; none after a limit is reached. One that is not `worth` it any more is
+    left as it is, its `finish` says "unlikely".
     """
     limits = Limits(max_new_tokens, deadline, cancelled)
-    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer)
+    decoder = _Decoder(cache, prompt, tokenizer, index, limits, stop, must_begin, mixer, proposer, worth)
     found = decoder.starts(n)
     yield decoder.write(found[0] if found else None)
     for start in found[1:]:
@@ -166,6 +168,7 @@ class _Decoder:
         must_begin: bool,
         mixer: Mixer | None,
         proposer: Proposer | None,
+        worth: Worth | None = None,
     ) -> None:
         n_prompt, n_positions = len(prompt.token_ids), cache.engine.config.n_positions
         if not 0 < n_prompt <= n_positions:
@@ -175,7 +178,7 @@ class _Decoder:
         self._reader = Reader(cache, limits, tokenizer.vocab_size, never_written, mix)
         self._prompt, self._tokenizer, self._index = prompt, tokenizer, index
         self._max_new_tokens, self._stop, self._proposer = limits.max_new_tokens, stop, proposer
-        self._must_begin = must_begin
+        self._must_begin, self._worth = must_begin, worth
         self._cache, self._limits = cache, limits
         self._n_cached = min(cache.n_common(prompt.token_ids), n_prompt - 1)  # the last is always fed
         self._prefill_ms = 0.0
@@ -212,7 +215,7 @@ class _Decoder:
     def write(self, start: Start | None) -> Generation:
         """The greedy text from `start` on; an empty one for None."""
         began = time.perf_counter()
-        written = _Written(self._stop)
+        written = Written(self._stop)
         finish: Finish = self._reader.stopped_by or "length"
         if start is not None:
             if start.token_id == self._tokenizer.end_of_text:
@@ -234,11 +237,13 @@ class _Decoder:
             decode_ms=1000 * (time.perf_counter() - began),
         )
 
-    def _go_on(self, start: Start, written: _Written) -> Finish:
+    def _go_on(self, start: Start, written: Written) -> Finish:
         """Adds to `written` what follows `start`. The last token is not fed: nothing is asked after it."""
         sequence = [*self._prompt.token_ids, *start.route.token_ids, start.token_id]
         text_so_far = self._prompt.pending + start.shown
         while written.n_tokens < self._max_new_tokens and len(sequence) <= self._reader.n_positions:
+            if self._worth is not None and not self._worth(written.text, written.logprob):
+                return "unlikely"
             draft = self._draft(len(sequence), text_so_far, self._max_new_tokens - written.n_tokens - 1)
             logits = self._reader.logits(sequence + draft, len(draft) + 1)
             if logits is None:
@@ -266,45 +271,3 @@ class _Decoder:
             return []
         draft = self._proposer.propose(text_so_far, max_tokens)[:max_tokens]
         return [token_id for token_id in draft if 0 <= token_id < self._tokenizer.vocab_size]
-
-
-class _Written:
-    """What was written after the cursor, token by token."""
-
-    def __init__(self, stop: StopRule) -> None:
-        self.n_tokens = 0
-        self.end_logprob = 0.0
-        self._stop = stop
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._text = ""
-        self._texts: list[str] = []
-        self._logprobs: list[float] = []
-        self._n_kept: int | None = None
-
-    def add(self, data: bytes, logprob: float) -> bool:
-        """Whether the text has ended with the token whose bytes are `data`: by the stop rule, or because it is no text.
-
-        A character that is not complete yet shows with the token that completes it.
-        """
-        self.n_tokens += 1
-        try:
-            shown = self._decoder.decode(data)
-        except UnicodeDecodeError:
-            return True
-        self._text += shown
-        self._texts.append(shown)
-        self._logprobs.append(logprob)
-        self._n_kept = self._stop(self._text)
-        return self._n_kept is not None
-
-    def kept(self) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
-        """The text up to its end, and the texts and log-probabilities of the tokens that have a part in it."""
-        text = self._text[: self._n_kept]
-        texts: list[str] = []
-        n_left = len(text)
-        for shown in self._texts:
-            if n_left <= 0:
-                break
-            texts.append(shown[:n_left])
-            n_left -= len(shown)
-        return text, tuple(texts), tuple(self._logprobs[: len(texts)])

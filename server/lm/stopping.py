@@ -13,7 +13,7 @@ from server.lm.cursor import Cursor, first_code_line, indentation, width
 from server.lm.lexing import tokens
 
 if TYPE_CHECKING:
-    from server.lm.decode import StopRule
+    from server.lm.written import StopRule
 
 MAX_LINES = 10  # of one suggestion; the decoder's token limit is the usual end
 MAX_EQUAL_LINES = 3
