@@ -1,7 +1,7 @@
 """The part `quality`: how good the answers are in whole repositories, through the protocol.
 
 Asks for lines and for explanations in held-out files, one at a time, of a server that is started in a folder with the
-repository's other files.
+repository's other files; in two repositories at the same time, as answers do not depend on how fast they come.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from tests.bench.table import BenchError
 
 N_A_KIND, N_QUICK_A_KIND = 100, 10
 N_FUNCTIONS, N_QUICK_FUNCTIONS = 40, 3
+N_AT_ONCE = 2  # repositories
 
 
 @dataclass(slots=True)
@@ -46,6 +48,17 @@ class Found:
     problems: dict[str, Counter[str]] = field(default_factory=dict)  # by repository: what happened, how often
     adapters: dict[str, Path | None] = field(default_factory=dict)  # by repository, where adapters are measured
 
+    @classmethod
+    def of(cls, parts: Sequence[Found]) -> Found:
+        """All that several runs found, in their order."""
+        whole = cls()
+        for part in parts:
+            whole.results += part.results
+            whole.explained += part.explained
+            whole.problems |= part.problems
+            whole.adapters |= part.adapters
+        return whole
+
 
 def run(options: Options) -> Report:
     """Asks in all repositories, and compares with another run where one is named."""
@@ -53,24 +66,10 @@ def run(options: Options) -> Report:
     if not packages:
         raise BenchError("no package was fetched")
     other = run_in(options.against) if options.against is not None else None
-    found = Found()
-    with tempfile.TemporaryDirectory(prefix="loracle-quality-") as folder:
-        for package, sources in packages.items():
-            began = time.monotonic()
-            own_names = _own_names(package, options.repositories)
-            if own_names is None:
-                found.problems[package.name] = Counter({f"not measured without {TYPESCRIPT}, which was not fetched": 1})
-                continue
-            repository = prepare(package, sources, Path(folder))
-            drawn = cases.draw(repository, options.n(N_A_KIND, N_QUICK_A_KIND), own_names)
-            functions = explaining.draw(repository, options.n(N_FUNCTIONS, N_QUICK_FUNCTIONS))
-            settings = settings_of(options)
-            if options.adapters is not None:
-                found.adapters[package.name] = adapter_of(package, options.adapters)
-                settings["adapter"] = str(found.adapters[package.name] or "off")
-            measure(repository, drawn, functions, partial(options.client, _variables(package, found)), settings, found)
-            spent = f"{time.monotonic() - began:.0f} s"
-            print(f"  {package}: {len(drawn)} lines, {len(functions)} explanations, {spent}", flush=True)
+    # Each server has one thread less than there are cores, on two of them one: two repositories at a time.
+    with tempfile.TemporaryDirectory(prefix="loracle-quality-") as folder, ThreadPoolExecutor(N_AT_ONCE) as pool:
+        parts = [pool.submit(_asked, package, sources, Path(folder), options) for package, sources in packages.items()]
+        found = Found.of([part.result() for part in parts])
     comparison = None
     if other is not None:
         comparison = compare(
@@ -82,6 +81,26 @@ def run(options: Options) -> Report:
     return report.report(
         found.results, found.explained, found.problems, comparison, tuning=options.tuning, adapters=found.adapters
     )
+
+
+def _asked(package: Package, sources: Path, folder: Path, options: Options) -> Found:
+    """Asks in one repository."""
+    began, found = time.monotonic(), Found()
+    own_names = _own_names(package, options.repositories)
+    if own_names is None:
+        found.problems[package.name] = Counter({f"not measured without {TYPESCRIPT}, which was not fetched": 1})
+        return found
+    repository = prepare(package, sources, folder)
+    drawn = cases.draw(repository, options.n(N_A_KIND, N_QUICK_A_KIND), own_names)
+    functions = explaining.draw(repository, options.n(N_FUNCTIONS, N_QUICK_FUNCTIONS))
+    settings = settings_of(options)
+    if options.adapters is not None:
+        found.adapters[package.name] = adapter_of(package, options.adapters)
+        settings["adapter"] = str(found.adapters[package.name] or "off")
+    measure(repository, drawn, functions, partial(options.client, _variables(package, found)), settings, found)
+    spent = f"{time.monotonic() - began:.0f} s"
+    print(f"  {package}: {len(drawn)} lines, {len(functions)} explanations, {spent}", flush=True)
+    return found
 
 
 def measure(
