@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from server.filters.candidate import Candidate
 from server.filters.confidence import confidence_of
@@ -119,10 +119,14 @@ def _first_that_passes(
     for generation in _written(task, model, opinion, choice):
         if _is_given_up(generation, choice):
             return []
-        if any(map(passes, at_least(judge.confidence(generation)))):
+        # Of a text that has not ended nobody knows how likely the whole is: a line that is likely enough goes first.
+        is_whole = generation.finish == "stop"
+        if any(map(passes, at_least(judge.confidence(generation) if is_whole else task.min_confidence))):
             return judged[-1:]
-        if generation.finish == "unlikely":
-            judged.append(judge.given_up(generation))
+        if generation.finish == "unlikely":  # the filters may cut off what made it so
+            if passes(replace(generation, finish="stop")):
+                return judged[-1:]
+            judged[-1] = judge.given_up(generation)
             break
         if passes(generation):
             return judged[-1:]
@@ -140,22 +144,41 @@ def _is_given_up(generation: Generation, choice: Choice) -> bool:
 
 def _written(task: Task, model: LoadedModel, opinion: Opinion | None, choice: Choice) -> Iterator[Generation]:
     """What the model writes: attempts where nobody asked, each when it is wanted, else alternatives."""
-    asked = model.completion_cache, task.prompt, model.tokenizer, model.token_index
-    options: dict[str, Any] = {
-        "stop": stop_rule(task.cursor, multiline=task.multiline),
-        "max_new_tokens": task.max_new_tokens,
-        "deadline": task.deadline,
-        "cancelled": task.cancelled,
-        # On a blank line something is to be written; a weak model is quick to end the text there instead.
-        "must_begin": task.cursor.is_blank_line,
-        "mixer": opinion,
-        "proposer": opinion,
-    }
     found: Iterable[Generation]
+    stop = stop_rule(task.cursor, multiline=task.multiline)
+    # On a blank line something is to be written; a weak model is quick to end the text there instead.
+    must_begin = task.cursor.is_blank_line
     if task.is_automatic:
-        found = attempts(*asked, MAX_ATTEMPTS, worth=_worth(task), **options)
+        found = attempts(
+            model.completion_cache,
+            task.prompt,
+            model.tokenizer,
+            model.token_index,
+            MAX_ATTEMPTS,
+            stop=stop,
+            max_new_tokens=task.max_new_tokens,
+            deadline=task.deadline,
+            cancelled=task.cancelled,
+            must_begin=must_begin,
+            mixer=opinion,
+            proposer=opinion,
+            worth=_worth(task),
+        )
     else:
-        found = alternatives(*asked, task.n_wanted, **options)
+        found = alternatives(
+            model.completion_cache,
+            task.prompt,
+            model.tokenizer,
+            model.token_index,
+            task.n_wanted,
+            stop=stop,
+            max_new_tokens=task.max_new_tokens,
+            deadline=task.deadline,
+            cancelled=task.cancelled,
+            must_begin=must_begin,
+            mixer=opinion,
+            proposer=opinion,
+        )
     for generation in found:
         choice.generations.append(generation)
         choice.milliseconds["prefill"] = choice.generations[0].prefill_ms
@@ -187,7 +210,8 @@ class _Judge:
 
     def given_up(self, generation: Generation) -> _Judged:
         """A text that was too unlikely before it had ended."""
-        reason = f"the confidence fell below {self._task.min_confidence:.2f} while the model wrote"
+        least = self._task.min_confidence
+        reason = f"the confidence fell below {least:.2f} (completion.minConfidence) while the model wrote"
         return _Judged(
             generation, self._candidate(generation), Filtered(None, (Verdict("confidence", "rejected", reason),))
         )

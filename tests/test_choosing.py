@@ -79,9 +79,21 @@ def test_what_has_become_too_unlikely_to_be_shown_is_not_written_to_its_end() ->
     assert given_up.generations[0].finish == "unlikely" and len(given_up.generations) == 1
     assert given_up.generations[0].n_new_tokens < whole.generations[0].n_new_tokens
     assert whole.generations[0].text.startswith(given_up.generations[0].text)
-    assert "fell below 0.60 while the model wrote" in given_up.ended
+    assert "fell below 0.60 (completion.minConfidence) while the model wrote" in given_up.ended
     # What stands behind the cursor may shorten a text to what is likely enough.
     assert all(each.finish == "stop" for each in written("x = <|>)\n", 0.6).generations)
+
+
+def test_what_a_filter_leaves_of_an_unlikely_text_is_offered_if_that_is_likely_enough() -> None:
+    whole, given_up = (chosen("x = <|>\n", writer("x = f(a)) + zz\n", doubt=6.0), least=least) for least in (0.0, 0.12))
+    assert (whole.generations[0].finish, given_up.generations[0].finish) == ("stop", "unlikely")
+    assert texts(whole) == texts(given_up) == ["f(a)"]
+
+
+def test_a_line_goes_before_a_text_that_has_not_ended() -> None:
+    model = writer("x = value_of_all_that_is_sold_here_and_there_and_anywhere_else_today_tomorrow\n", doubt=9.0)
+    choice = chosen("x = <|>\n", model, line("total", 0.5), least=0.01)
+    assert choice.generations[0].finish == "length" and texts(choice) == ["total"]
 
 
 def test_a_line_is_offered_where_the_model_s_text_is_too_unlikely() -> None:
