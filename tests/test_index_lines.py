@@ -79,6 +79,11 @@ def test_on_a_blank_line_neither_blanks_nor_the_next_line_are_ends() -> None:
     assert found and not {"", "stop()"} & set(found) and not any(text[:1].isspace() for text in found)
 
 
+def test_what_stands_behind_the_cursor_of_a_blank_line_is_no_end() -> None:
+    found = texts(lines("add(\n<|>)\n", other="add(\n)\nadd(\nfirst)\n"))
+    assert "first)" in found and ")" not in found
+
+
 def test_an_end_runs_into_what_stands_behind_the_cursor() -> None:
     other = "total = price * amount + tax\ntotal = price * weight\n"
     found = texts(lines("total = price * <|> + tax\n", other=other))

@@ -82,11 +82,6 @@ def width(blanks: str) -> int:
     return len(blanks.expandtabs(TAB_WIDTH))
 
 
-def last_code_line(lines: Sequence[str], language: Language) -> str | None:
-    """The last of `lines` that is neither blank nor a comment."""
-    return next((line for line in reversed(lines) if is_code(line, language)), None)
-
-
 def first_code_line(lines: Sequence[str], language: Language) -> str | None:
     """The first of `lines` that is neither blank nor a comment."""
     return next((line for line in lines if is_code(line, language)), None)
