@@ -53,7 +53,7 @@ def test_a_key_is_read_however_it_is_spelled(values: dict[str, Any]) -> None:
         ({"completion": {"debounceMs": True}}, "completion.debounceMs"),
         ({"completion": {"debounceMs": float("nan")}}, "completion.debounceMs"),
         ({"completion": {"debounceMs": 10**400}}, "completion.debounceMs"),
-        ({"completion": {"minConfidence": 10**9000}}, "0 to 1, not a value that is too long to show; 0.06 is used"),
+        ({"completion": {"minConfidence": 10**9000}}, "0 to 1, not a value that is too long to show; 0.05 is used"),
         ({"completion": {"minConfidence": 1.1}}, "completion.minConfidence must be a number from 0 to 1"),
         ({"completion": {"enabled": 1}}, "completion.enabled must be true or false, not 1"),
         ({"completion": {"trigger": "always"}}, 'must be "automatic" or "manual", not "always"'),
