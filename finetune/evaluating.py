@@ -2,7 +2,8 @@
 
 Bits per byte and lines at real typing points, by the base and by the adapter, each alone and with the repository's
 index; the same cases for all, and intervals over whole files. Sentences on functions against their docstrings. General
-code tells what was forgotten. A budget of time bounds it all: what comes first is drawn by hash.
+code tells what was forgotten. A budget of time bounds it all: what comes first is drawn by hash. Base and adapter are
+asked side by side, each in a thread of its own.
 """
 
 from __future__ import annotations
@@ -11,37 +12,33 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
+from finetune.answers import WAYS, Answers, Told, answers
 from finetune.collect import SourceText
 from finetune.general import judging_files
-from finetune.points import Point, draw
+from finetune.points import Point
 from finetune.pretrain.chrf import chrf
 from finetune.pretrain.passages import Explained, explained_passages
 from finetune.pretrain.trials import write_sentences
-from finetune.scoring import Interval, Score, interval, score
+from finetune.scoring import Interval, Score, chance_of_loss, interval, score
 from server.index.live import LiveIndex
-from server.lm.context import Document, context_at
-from server.lm.cursor import cursor_between
-from server.lm.decode import generate
-from server.lm.engine import PrefixCache
-from server.lm.languages import language_for
-from server.lm.model import COMPLETION_SLOT, LoadedModel
-from server.lm.prompt import Prompt, completion_prompt, file_header
-from server.lm.stopping import line_end
+from server.lm.model import LoadedModel
+from server.lm.prompt import file_header
 
-Told = Callable[[str, int, int, float], None]
-
-WAYS = ("base", "base + index", "adapter", "adapter + index")
 WINDOW_TOKENS = 512
-MAX_NEW_TOKENS = 48
-N_A_KIND = 120  # points; fewer only where the time is over before
 N_FUNCTIONS = 60  # that are explained
-BITS_SHARE, POINTS_SHARE = 0.3, 0.55  # of the budget, at most; what is left is for the functions
+BITS_SHARE, POINTS_SHARE = 0.2, 0.7  # of the budget, at most; what is left is for the functions
 N_SHOWN = 12  # cases that were won, and as many that were lost
 _NATS = math.log(2)
+
+T = TypeVar("T")
+Both = Callable[[Callable[[LoadedModel], T]], tuple[T, T]]  # asks base and adapter, in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +78,7 @@ class Evaluation:
     ways: tuple[Way, ...]
     exact_change_alone: Interval | None  # adapter less base, both without the index
     exact_interval: Interval | None  # both with it
+    exact_loss_chance: float | None  # that as much is lost where both are equally good, 0..1
     general_before: float
     general_after: float
     n_functions: int
@@ -103,25 +101,31 @@ def evaluate(
 ) -> Evaluation:
     """The figures of an adapter, within a budget of seconds; where that ends, fewer files, points and functions.
 
+    The models are asked from two threads, so they are two, each with an engine of its own.
+
     `told` hears what is done, how far it is, of how many, and for how many seconds.
     """
     began = time.monotonic()
-    measured, bits = _bits(base, adapted, heldout, seed, began + BITS_SHARE * budget_s)
-    general = judging_files()
-    before, after = (
-        sum(file_bits(model, path, text) for path, text in general) / max(sum(map(_size, general)), 1)
-        for model in (base, adapted)
-    )
-    answers, points, n_drawn = _answers(
-        base, adapted, index, heldout, seed, began + (BITS_SHARE + POINTS_SHARE) * budget_s, told
-    )
+    with ThreadPoolExecutor(2) as pool:
+
+        def both(ask: Callable[[LoadedModel], T]) -> tuple[T, T]:
+            before, after = pool.map(ask, (base, adapted))
+            return before, after
+
+        measured, bits = _bits(both, heldout, seed, began + BITS_SHARE * budget_s)
+        general = judging_files()
+        n_general = max(sum(len(text.encode()) for _, text in general), 1)
+        before, after = both(lambda model: sum(file_bits(model, path, text) for path, text in general) / n_general)
+        points_end = began + (BITS_SHARE + POINTS_SHARE) * budget_s
+        found, points, n_drawn = answers(pool, base, adapted, index, heldout, seed, points_end, told)
+        functions, chrf_before, chrf_after = _sentences(both, heldout, seed, began + budget_s)
     scores = {
-        way: [score(text, point.target) for text, point in zip(answers[way][0], points, strict=True)] for way in WAYS
+        way: [score(text, point.target) for text, point in zip(found[way][0], points, strict=True)] for way in WAYS
     }
+    with_index = _changes(scores["adapter + index"], scores["base + index"])
     files = [point.path for point in points]
     sizes = [len(file.text.encode()) for file in measured]
     per_byte = [(b - a) / max(size, 1) for (a, b), size in zip(bits, sizes, strict=True)]
-    functions, chrf_before, chrf_after = _sentences(base, adapted, heldout, seed, began + budget_s)
     return Evaluation(
         n_files=len(measured),
         n_heldout=len(heldout),
@@ -130,9 +134,10 @@ def evaluate(
         bits_before=sum(a for a, _ in bits) / max(sum(sizes), 1),
         bits_after=sum(b for _, b in bits) / max(sum(sizes), 1),
         bits_change=interval(per_byte, [file.path for file in measured], sizes),
-        ways=tuple(_way(way, scores[way], answers[way][1]) for way in WAYS),
-        exact_change_alone=_change(scores["adapter"], scores["base"], files),
-        exact_interval=_change(scores["adapter + index"], scores["base + index"], files),
+        ways=tuple(_way(way, scores[way], found[way][1]) for way in WAYS),
+        exact_change_alone=interval(_changes(scores["adapter"], scores["base"]), files),
+        exact_interval=interval(with_index, files),
+        exact_loss_chance=chance_of_loss(with_index, files),
         general_before=before,
         general_after=after,
         n_functions=len(functions),
@@ -142,14 +147,14 @@ def evaluate(
             [after - before for before, after in zip(chrf_before, chrf_after, strict=True)],
             [function.path for function in functions],
         ),
-        won=tuple(_cases(points, scores, answers, better="adapter + index", worse="base + index")),
-        lost=tuple(_cases(points, scores, answers, better="base + index", worse="adapter + index")),
+        won=tuple(_cases(points, scores, found, better="adapter + index", worse="base + index")),
+        lost=tuple(_cases(points, scores, found, better="base + index", worse="adapter + index")),
         seconds=time.monotonic() - began,
     )
 
 
 def _bits(
-    base: LoadedModel, adapted: LoadedModel, heldout: Sequence[SourceText], seed: int, ends_at: float
+    both: Both[float], heldout: Sequence[SourceText], seed: int, ends_at: float
 ) -> tuple[list[SourceText], list[tuple[float, float]]]:
     """Bits of as many files as there is time for, by base and adapter; the files, drawn by hash."""
     measured: list[SourceText] = []
@@ -158,12 +163,12 @@ def _bits(
         if measured and time.monotonic() >= ends_at:
             break
         measured.append(file)
-        bits.append((file_bits(base, file.path, file.text), file_bits(adapted, file.path, file.text)))
+        bits.append(both(partial(file_bits, path=file.path, text=file.text)))
     return measured, bits
 
 
 def _sentences(
-    base: LoadedModel, adapted: LoadedModel, heldout: Sequence[SourceText], seed: int, ends_at: float
+    both: Both[float], heldout: Sequence[SourceText], seed: int, ends_at: float
 ) -> tuple[list[Explained], list[float], list[float]]:
     """Functions with docstrings, drawn by hash, and what the sentences of both on each are worth (chrF, 0..1).
 
@@ -182,10 +187,14 @@ def _sentences(
         if time.monotonic() >= ends_at:
             break
         said.append(function)
-        for model, scores in ((base, before), (adapted, after)):
-            written = write_sentences(model, [function])[0].written if model.supports_explanations else ""
-            scores.append(chrf(written, function.sentence))
+        for scores, value in zip((before, after), both(partial(_said_of, function=function)), strict=True):
+            scores.append(value)
     return said, before, after
+
+
+def _said_of(model: LoadedModel, function: Explained) -> float:
+    written = write_sentences(model, [function])[0].written if model.supports_explanations else ""
+    return chrf(written, function.sentence)
 
 
 def _drawn(seed: int, key: str) -> bytes:
@@ -216,83 +225,6 @@ def file_bits(model: LoadedModel, path: str, text: str) -> float:
     return total
 
 
-Answers = dict[str, tuple[list[str], list[float]]]  # way -> texts and milliseconds, a point each
-
-
-def _answers(
-    base: LoadedModel,
-    adapted: LoadedModel,
-    index: LiveIndex,
-    heldout: Sequence[SourceText],
-    seed: int,
-    ends_at: float,
-    told: Told,
-) -> tuple[Answers, list[Point], int]:
-    """What each way writes at as many points as there is time for, the kinds in turn; and how many there were."""
-    by_kind: dict[str, list[Point]] = {}
-    for point in draw(heldout, N_A_KIND, seed):
-        by_kind.setdefault(point.kind, []).append(point)
-    in_turn = [kind[n] for n in range(N_A_KIND) for kind in by_kind.values() if n < len(kind)]
-    found: Answers = {way: ([], []) for way in WAYS}
-    points: list[Point] = []
-    first_at = time.monotonic()
-    for point in in_turn:
-        if time.monotonic() >= ends_at:
-            break
-        points.append(point)
-        told("point", len(points), len(in_turn), time.monotonic() - first_at)
-        for model, (alone, together) in ((base, WAYS[:2]), (adapted, WAYS[2:])):
-            cache = PrefixCache(model.engine, COMPLETION_SLOT)  # an empty one: nobody has read this prompt before
-            began = time.perf_counter()
-            read(model, cache, point)
-            read_ms = 1000 * (time.perf_counter() - began)  # once, for both ways
-            for way, searched in ((alone, None), (together, index)):
-                began = time.perf_counter()
-                found[way][0].append(completed(model, cache, point, searched))
-                found[way][1].append(read_ms + 1000 * (time.perf_counter() - began))
-    return found, points, len(in_turn)
-
-
-def read(model: LoadedModel, cache: PrefixCache, point: Point) -> None:
-    """Reads the prompt of a point into the cache."""
-    cache.advance(_asked(model, point)[1].token_ids, n_keep=0)
-
-
-def _asked(model: LoadedModel, point: Point) -> tuple[Document, Prompt]:
-    document = Document(
-        f"file:///{point.path}", point.path, language_for(point.language_id), point.before + point.after
-    )
-    n_positions = model.engine.config.n_positions
-    context = context_at(document, len(point.before))
-    return document, completion_prompt(context, model.tokenizer, model.token_index, n_positions, MAX_NEW_TOKENS)
-
-
-def completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveIndex | None) -> str:
-    """The rest of the line: the model's, or where the index knows a likelier line, that one, as a server chooses.
-
-    No filter looks at it: what they hold back is not the adapter's doing.
-    """
-    document, prompt = _asked(model, point)
-    offset = len(point.before)
-    opinion = None if index is None else index.opinion(document, offset, len(prompt.pending), model.tokenizer)
-    cursor = cursor_between(point.before, point.after, document.language)
-    written = generate(
-        cache,
-        prompt,
-        model.tokenizer,
-        model.token_index,
-        stop=lambda text: line_end(cursor, text),
-        max_new_tokens=MAX_NEW_TOKENS,
-        must_begin=cursor.is_blank_line,
-        mixer=opinion,
-        proposer=opinion,
-    )
-    lines = [] if index is None else index.lines(document, offset)
-    probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
-    is_line = bool(lines) and lines[0].probability > probability
-    return lines[0].text if is_line else written.text.split("\n")[0].rstrip()
-
-
 def _way(name: str, scores: Sequence[Score], milliseconds: Sequence[float]) -> Way:
     n = max(len(scores), 1)
     return Way(
@@ -304,8 +236,8 @@ def _way(name: str, scores: Sequence[Score], milliseconds: Sequence[float]) -> W
     )
 
 
-def _change(ours: Sequence[Score], theirs: Sequence[Score], files: Sequence[str]) -> Interval | None:
-    return interval([one.exact - other.exact for one, other in zip(ours, theirs, strict=True)], files)
+def _changes(ours: Sequence[Score], theirs: Sequence[Score]) -> list[float]:
+    return [one.exact - other.exact for one, other in zip(ours, theirs, strict=True)]
 
 
 def _cases(
@@ -318,7 +250,3 @@ def _cases(
             n_found += 1
             texts = answers["base + index"][0][number], answers["adapter + index"][0][number]
             yield Case(point.path, point.line, point.before.rpartition("\n")[2], point.target, *texts)
-
-
-def _size(file: tuple[str, str]) -> int:
-    return len(file[1].encode())

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from finetune.scoring import Interval
 
-# Of a few hundred lines that the index helps with, as many fewer are right by chance half of the time; more are not,
-# unless so few lines could be asked about in time that one or two of them are more than that.
-MAX_EXACT_LOSS = 0.01
+# Where base and adapter are equally good, at most a run in ten is refused for a loss that is chance. Where ten lines
+# differ, it is eight lost and two won that refuse.
+MIN_CHANCE = 0.1
 MIN_POINTS = 40  # that must have been asked about, where there are so many
 MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
 
@@ -26,6 +26,10 @@ class Judged(Protocol):
     @property
     def exact_interval(self) -> Interval | None:
         """Adapter + index less base + index, share of exact matches."""
+
+    @property
+    def exact_loss_chance(self) -> float | None:
+        """How often an adapter that is as good as its base would have lost as many of them, 0..1."""
 
     @property
     def n_points(self) -> int:
@@ -76,10 +80,11 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
             f"{min(MIN_POINTS, evaluation.n_drawn)} are needed to tell whether the adapter does harm; `--resume` "
             f"compares again without training, when the machine is less busy."
         )
-    elif _is_behind(exact):
+    elif math.isnan(exact.mean) or (exact.mean < 0 and (evaluation.exact_loss_chance or 0.0) < MIN_CHANCE):
         reasons.append(
-            f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base "
-            f"(95 % interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f})."
+            f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base (95 % "
+            f"interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f}; so much is lost by chance in "
+            f"{100 * (evaluation.exact_loss_chance or 0.0):.0f} % of all cases)."
         )
     rise = evaluation.general_after / evaluation.general_before - 1 if evaluation.general_before > 0 else float("nan")
     allowed = (1 + MAX_GENERAL_RISE) * evaluation.general_before
@@ -91,10 +96,3 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
     if memorised:
         reasons.append(f"The adapter gives back {len(memorised)} secret(s) or canaries that it must not know.")
     return Decision(not reasons, tuple(reasons))
-
-
-def _is_behind(exact: Interval) -> bool:
-    """Surely, or by more than `MAX_EXACT_LOSS` and more than one standard error."""
-    standard_error = (exact.high - exact.low) / 3.92
-    is_chance = math.isfinite(standard_error) and exact.mean > -standard_error
-    return exact.high < 0 or (not exact.mean >= -MAX_EXACT_LOSS and not is_chance)

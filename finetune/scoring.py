@@ -1,4 +1,7 @@
-"""What an answer is worth, and how much better one way is than another, whole files resampled (Efron 1979)."""
+"""What an answer is worth, and how much better one way is than another, by whole files.
+
+Intervals resample them (Efron 1979); the chance of a loss flips their signs (Fisher 1935).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 N_RESAMPLES = 2_000
+MIN_FILES = 4  # that differ; of fewer, no loss is rarer than one in ten, so each difference counts for itself
+MAX_ENUMERATED = 12  # files that differ, up to which every choice of signs is tried
+N_FLIPS = 20_000  # choices that are drawn beyond
 LEVEL = 0.95
 
 
@@ -73,3 +79,24 @@ def interval(values: Sequence[float], files: Sequence[str], weights: Sequence[fl
     means = (n_times @ sums_by_file)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(mean, float(low), float(high))
+
+
+def chance_of_loss(values: Sequence[float], files: Sequence[str]) -> float | None:
+    """How often differences that mean nothing are as bad as `values` are in sum, 0..1; None without values.
+
+    A difference that means nothing could as well have had the other sign, whole files at a time (or lines, where the
+    files are too few): an exact test, also of a few lines among many that do not differ, where an interval promises
+    more than it knows.
+    """
+    if not len(values):
+        return None
+    names, numbers = np.unique(np.asarray(files), return_inverse=True)
+    sums = np.bincount(numbers, np.asarray(values, dtype=np.float64), len(names))
+    sums = sums[sums != 0]
+    if len(sums) < MIN_FILES:
+        sums = np.asarray([value for value in values if value])
+    if len(sums) <= MAX_ENUMERATED:
+        signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
+    else:
+        signs = np.random.default_rng(0).choice([-1, 1], (N_FLIPS, len(sums)))
+    return float(np.mean(signs @ sums <= sums.sum() + 1e-9))

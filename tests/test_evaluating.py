@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from finetune import evaluating
+from finetune.answers import WAYS
 from finetune.collect import SourceText
-from finetune.evaluating import WAYS, evaluate, file_bits
+from finetune.evaluating import evaluate, file_bits
 from finetune.examples import make_examples
 from finetune.gate import decide
 from finetune.general import judging_files
@@ -62,6 +63,7 @@ def test_a_model_against_itself_changes_nothing_and_is_refused(tiny_model: Loade
     found = evaluate(tiny_model, other, index_of(texts(3)), texts(5)[3:], 0, 60)
     assert found.bits_change is not None and abs(found.bits_change.mean) < 1e-4
     assert found.exact_interval is not None and found.exact_interval.mean == 0 and found.won == found.lost == ()
+    assert found.exact_loss_chance == 1.0
     assert found.general_before == pytest.approx(found.general_after, rel=1e-5)
     assert [way.name for way in found.ways] == list(WAYS) and found.n_points > 4
     assert found.n_files == found.n_heldout == 2
@@ -79,10 +81,10 @@ def test_sentences_are_compared_where_there_are_docstrings(tiny_model: LoadedMod
     assert evaluate(tiny_model, adapted, index_of([]), texts(2), 0, 60).chrf_change is None
 
 
-def test_of_many_files_as_many_are_judged_as_there_is_time_for(tiny_model: LoadedModel) -> None:
+def test_of_many_files_as_many_are_judged_as_there_is_time_for(tiny_model: LoadedModel, adapted: LoadedModel) -> None:
     files = [source(f"f{n}.py", texts(1)[0].text.replace("alpha", f"name_{n}") * 9) for n in range(400)]
     began = time.monotonic()
-    found = evaluate(tiny_model, tiny_model, index_of([]), files, 0, 1.0)
+    found = evaluate(tiny_model, adapted, index_of([]), files, 0, 1.0)
     assert 0 < found.n_files < found.n_heldout == 400 and time.monotonic() - began < 30
     assert any(f"{found.n_files} of 400" in line for line in table(found))
 
@@ -96,8 +98,8 @@ def test_the_index_helps_where_lines_repeat(tiny_model: LoadedModel, adapted: Lo
     assert any(line.startswith("adapter + index") for line in lines) and "bits per byte" in "\n".join(lines)
 
 
-def test_without_time_there_are_no_points_and_the_gate_says_so(tiny_model: LoadedModel) -> None:
-    found = evaluate(tiny_model, tiny_model, index_of([]), texts(2), 0, 0.0)
+def test_without_time_there_are_no_points_and_the_gate_says_so(tiny_model: LoadedModel, adapted: LoadedModel) -> None:
+    found = evaluate(tiny_model, adapted, index_of([]), texts(2), 0, 0.0)
     assert found.n_points == 0 and found.exact_interval is None
     assert any("No suggestion was compared" in reason for reason in decide(found, []).reasons)
 

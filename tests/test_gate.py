@@ -8,6 +8,7 @@ from finetune.scoring import Interval
 GOOD = {
     "bits_change": Interval(-0.1, -0.2, -0.05),
     "exact_interval": Interval(0.0, -0.01, 0.01),
+    "exact_loss_chance": 1.0,
     "n_points": 40,
     "n_drawn": 360,
     "general_before": 1.0,
@@ -23,9 +24,9 @@ def test_a_repository_with_few_lines_is_judged_by_all_of_them():
     assert decide(SimpleNamespace(**{**GOOD, "n_points": 12, "n_drawn": 12}), []).publish
 
 
-@pytest.mark.parametrize("exact", [Interval(-0.004, -0.02, 0.01), Interval(-0.014, -0.06, 0.03)])
+@pytest.mark.parametrize("exact", [Interval(-0.004, -0.02, 0.01), Interval(-0.023, -0.055, 0.0)])
 def test_some_lines_fewer_by_chance_are_no_reason(exact):
-    assert decide(SimpleNamespace(**{**GOOD, "exact_interval": exact}), []).publish
+    assert decide(SimpleNamespace(**{**GOOD, "exact_interval": exact, "exact_loss_chance": 0.25}), []).publish
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ def test_some_lines_fewer_by_chance_are_no_reason(exact):
         {"bits_change": Interval(-0.1, -float("inf"), float("inf"))},
         {"bits_change": Interval(float("nan"), float("nan"), float("nan"))},
         {"exact_interval": None},
-        {"exact_interval": Interval(-0.011, -0.03, 0.01)},
-        {"exact_interval": Interval(-0.005, -0.009, -0.001)},
+        {"exact_interval": Interval(-0.011, -0.03, 0.01), "exact_loss_chance": 0.06},
+        {"exact_interval": Interval(-0.011, -0.03, 0.01), "exact_loss_chance": None},
         {"exact_interval": Interval(float("nan"), float("nan"), float("nan"))},
         {"n_points": 39},
         {"n_points": 19, "n_drawn": 20},

@@ -1,6 +1,6 @@
 import pytest
 
-from finetune.scoring import interval, score
+from finetune.scoring import chance_of_loss, interval, score
 from tests.bench.quality import scores
 
 
@@ -23,3 +23,29 @@ def test_the_interval_is_the_one_of_the_bench_for_one_repository():
 def test_one_file_tells_nothing_of_others_and_no_values_nothing_at_all():
     assert interval([], []) is None
     assert interval([-1.0, -2.0], ["a", "a"]).high == float("inf")
+
+
+def test_a_loss_is_as_rare_as_the_choices_of_signs_that_are_as_bad():
+    files = [f"{n}.py" for n in range(10)]
+    assert chance_of_loss([], []) is None
+    assert chance_of_loss([0.0] * 10, files) == 1.0
+    assert chance_of_loss([-1.0] * 4 + [0.0] * 6, files) == pytest.approx(1 / 16)
+    assert chance_of_loss([-1.0] * 8 + [1.0] * 2, files) == pytest.approx((1 + 10 + 45) / 1024)
+    assert chance_of_loss([1.0] * 8 + [-1.0] * 2, files) > 0.95
+
+
+def test_lines_of_one_file_are_one_loss_among_several_files():
+    files = ["a"] * 3 + ["b", "c", "d"]
+    assert chance_of_loss([-1.0] * 6, files) == pytest.approx(1 / 16)
+
+
+def test_where_few_files_differ_each_line_counts():
+    assert chance_of_loss([-1.0] * 5 + [0.0], ["a", "a", "a", "b", "b", "c"]) == pytest.approx(1 / 32)
+
+
+def test_of_many_files_choices_are_drawn_the_same_each_time():
+    files = [str(n) for n in range(40)]
+    values = [-1.0] * 26 + [1.0] * 14
+    chance = chance_of_loss(values, files)
+    assert chance == chance_of_loss(values, files)
+    assert chance == pytest.approx(0.0403, abs=0.006)  # the binomial distribution's, of 26 or more in 40

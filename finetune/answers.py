@@ -1,0 +1,111 @@
+"""What base and adapter write at the same points of held-out files, each alone and with the repository's index."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+from finetune.points import Point, Source, draw
+from server.index.live import LiveIndex
+from server.lm.context import Document, context_at
+from server.lm.cursor import cursor_between
+from server.lm.decode import generate
+from server.lm.engine import PrefixCache
+from server.lm.languages import language_for
+from server.lm.model import COMPLETION_SLOT, LoadedModel
+from server.lm.prompt import Prompt, completion_prompt
+from server.lm.stopping import line_end
+
+WAYS = ("base", "base + index", "adapter", "adapter + index")
+MAX_NEW_TOKENS = 48
+N_A_KIND = 120  # points; fewer only where the time is over before
+
+Answers = dict[str, tuple[list[str], list[float]]]  # way -> texts and milliseconds, a point each
+Told = Callable[[str, int, int, float], None]
+
+
+def answers(
+    executor: Executor,
+    base: LoadedModel,
+    adapted: LoadedModel,
+    index: LiveIndex,
+    heldout: Sequence[Source],
+    seed: int,
+    ends_at: float,
+    told: Told,
+) -> tuple[Answers, list[Point], int]:
+    """What each way writes at as many points as there is time for, the kinds in turn; and how many there were.
+
+    Both models answer at once where `executor` has two threads. `ends_at` is in seconds of `time.monotonic`.
+    """
+    by_kind: dict[str, list[Point]] = {}
+    for point in draw(heldout, N_A_KIND, seed):
+        by_kind.setdefault(point.kind, []).append(point)
+    in_turn = [kind[n] for n in range(N_A_KIND) for kind in by_kind.values() if n < len(kind)]
+    indexes = [index, LiveIndex()]  # an index remembers what was asked last: not for two threads
+    indexes[1].use(index.built)
+    found: Answers = {way: ([], []) for way in WAYS}
+    points: list[Point] = []
+    first_at = time.monotonic()
+    for point in in_turn:
+        if time.monotonic() >= ends_at:
+            break
+        points.append(point)
+        told("point", len(points), len(in_turn), time.monotonic() - first_at)
+        written = executor.map(_answer, (base, adapted), [point] * 2, indexes)
+        for ways, texts in zip((WAYS[:2], WAYS[2:]), written, strict=True):
+            for way, (text, milliseconds) in zip(ways, texts, strict=True):
+                found[way][0].append(text)
+                found[way][1].append(milliseconds)
+    return found, points, len(in_turn)
+
+
+def _answer(model: LoadedModel, point: Point, index: LiveIndex) -> list[tuple[str, float]]:
+    """The texts without and with the index, and their milliseconds; the prompt is read once, and counts for both."""
+    cache = PrefixCache(model.engine, COMPLETION_SLOT)  # an empty one: nobody has read this prompt before
+    began = time.perf_counter()
+    cache.advance(_asked(model, point)[1].token_ids, n_keep=0)
+    read_ms = 1000 * (time.perf_counter() - began)
+    found = []
+    for searched in (None, index):
+        began = time.perf_counter()
+        text = _completed(model, cache, point, searched)
+        found.append((text, read_ms + 1000 * (time.perf_counter() - began)))
+    return found
+
+
+def _asked(model: LoadedModel, point: Point) -> tuple[Document, Prompt]:
+    document = Document(
+        f"file:///{point.path}", point.path, language_for(point.language_id), point.before + point.after
+    )
+    n_positions = model.engine.config.n_positions
+    context = context_at(document, len(point.before))
+    return document, completion_prompt(context, model.tokenizer, model.token_index, n_positions, MAX_NEW_TOKENS)
+
+
+def _completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveIndex | None) -> str:
+    """The rest of the line: the model's, or where the index knows a likelier line, that one, as a server chooses.
+
+    No filter looks at it: what they hold back is not the adapter's doing.
+    """
+    document, prompt = _asked(model, point)
+    offset = len(point.before)
+    opinion = None if index is None else index.opinion(document, offset, len(prompt.pending), model.tokenizer)
+    cursor = cursor_between(point.before, point.after, document.language)
+    written = generate(
+        cache,
+        prompt,
+        model.tokenizer,
+        model.token_index,
+        stop=lambda text: line_end(cursor, text),
+        max_new_tokens=MAX_NEW_TOKENS,
+        must_begin=cursor.is_blank_line,
+        mixer=opinion,
+        proposer=opinion,
+    )
+    lines = [] if index is None else index.lines(document, offset)
+    probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
+    is_line = bool(lines) and lines[0].probability > probability
+    return lines[0].text if is_line else written.text.split("\n")[0].rstrip()
