@@ -16,7 +16,8 @@ _SMALLEST = 1e-38  # a likelihood that is 0 in fp32 counts as 87 nats, not as in
 class HeadLoss(torch.autograd.Function):
     """Summed nats over `n_targets`, a few rows at a time; the gradient of the logits is p - q, in place.
 
-    What is wanted, q, is one token for each row, or what the base makes of `before`, its own hidden states there.
+    What is wanted, q, is one token for each row, or what the base makes of `before`, its own hidden states there. Rows
+    that are not `counted` add nothing.
     """
 
     @staticmethod
@@ -28,6 +29,7 @@ class HeadLoss(torch.autograd.Function):
         before: Tensor | None,
         head_before: Tensor | None,
         n_targets: float,
+        counted: Tensor | None,
         rows: Tensor | None,
         new_rows: Tensor | None,
     ) -> Tensor:
@@ -51,13 +53,17 @@ class HeadLoss(torch.autograd.Function):
             if targets is not None:
                 wanted = targets[start : start + HEAD_ROWS].unsqueeze(1)
                 found = likelihoods.gather(1, wanted)
-                total -= found.clamp(min=_SMALLEST).log().sum()
+                nats = found.clamp(min=_SMALLEST).log().squeeze(1)
                 likelihoods.scatter_(1, wanted, found - 1)
-            elif before is not None and head_before is not None:
+            else:
+                assert before is not None and head_before is not None
                 known = torch.mm(before[start : start + HEAD_ROWS], head_before.t()).float()
                 known = torch.softmax(known, dim=1, out=known)
-                total -= likelihoods.clamp(min=_SMALLEST).log_().mul_(known).sum()
+                nats = likelihoods.clamp(min=_SMALLEST).log_().mul_(known).sum(dim=1)
                 likelihoods -= known
+            if counted is not None and not bool((here_counted := counted[start : start + HEAD_ROWS]).all()):
+                nats, likelihoods = nats[here_counted], likelihoods.mul_(here_counted.unsqueeze(1))
+            total -= nats.sum()
             if hidden_grad is None:
                 continue
             torch.mm(here.copy_(likelihoods), head, out=hidden_grad[start : start + HEAD_ROWS])
@@ -77,4 +83,4 @@ class HeadLoss(torch.autograd.Function):
         hidden_grad, rows_grad = ctx.saved_tensors
         factor = grad_outputs[0]
         rows_out = None if rows_grad is None else rows_grad * factor
-        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, None, None, rows_out
+        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, None, None, None, rows_out

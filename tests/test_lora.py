@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from finetune import head_loss
-from finetune.lora import LoraModel, LoraShape
+from finetune.lora import ROUND_ROWS, LoraModel, LoraShape, _kept
 from finetune.pretrain.gpt2 import IGNORED
 from server.lm.adapter import merge_adapter
 from server.lm.checkpoint import open_checkpoint
@@ -205,3 +205,12 @@ def test_new_markers_begin_as_the_mean_of_the_known_tokens(tiny_checkpoint: Path
     torch.testing.assert_close(rows, known.mean(dim=0).expand(2, -1))
     ids = torch.tensor([[440, 3, 441, 4]])
     torch.testing.assert_close(model.loss(ids, ids, 4), loss_by_peft(model, ids, ids))
+
+
+@pytest.mark.parametrize("n_counted", [0, 1, 63, 64, 65, 190, 200])
+def test_the_head_sees_all_rows_that_count_and_a_round_number(n_counted):
+    counted = torch.zeros(200, dtype=torch.bool)
+    counted[torch.randperm(200, generator=torch.Generator().manual_seed(n_counted))[:n_counted]] = True
+    kept = _kept(counted)
+    assert len(kept) == min(-(-n_counted // ROUND_ROWS) * ROUND_ROWS, 200) and len(kept.unique()) == len(kept)
+    assert int(counted[kept].sum()) == n_counted
