@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED_OFFERS = 256
+# The model is at work before the keys have rested: with reading ahead in that time anyway, all that is lost when one
+# more key comes is a token or two. A longer rest is one that somebody has asked for, to save work.
+HEAD_START_S = 0.03
 
 
 class Session:
@@ -178,12 +181,13 @@ class Session:
             suggestions = tuple(offer.suggestion for offer in known[:n_wanted])
             self.last_outcome = Outcome(suggestions, self.last_end, verdicts=verdicts, shares=shares)
             return known[:n_wanted]
-        rest_s = turn.still_to_rest_s(question.changed_at, settings.completion.debounce_ms)
-        if not question.invoked and rest_s > 0:
+        rest_s = 0.0 if question.invoked else turn.still_to_rest_s(question.changed_at, settings.completion.debounce_ms)
+        rested_at = time.monotonic() + rest_s
+        if rest_s > HEAD_START_S:
             self.prefill(document, question.offset)
-            if await turn.over_within(rest_s):
+            if await turn.over_within(rest_s - HEAD_START_S):
                 return ()
-        deadline = time.monotonic() + n_wanted * settings.completion.deadline_ms / 1000
+        deadline = rested_at + n_wanted * settings.completion.deadline_ms / 1000
         work = work_on(question, model, settings, index, deadline)
         outcome = await turn.result(self._worker.submit(Urgency.COMPLETION, document.uri, work))
         if outcome is None:
@@ -193,13 +197,15 @@ class Session:
             self.figures.n_model_answers += 1
             self.figures.n_prompt_tokens += outcome.n_prompt_tokens
             self.figures.n_cached_tokens += outcome.n_cached_tokens
-        self.figures.latencies_ms.append(1000 * (time.monotonic() - question.asked_at))
         offers = tuple(self._offer(suggestion) for suggestion in outcome.suggestions[:n_wanted])
         self._outcomes.update((offer.id, outcome) for offer in offers[:1])  # it tells of the best alone
         while len(self._outcomes) > MAX_REMEMBERED_OFFERS:
             self._outcomes.popitem(last=False)
         if not outcome.is_cut_short:  # with more time the same question gets more
             self._cache.store(document.uri, document.text, question.offset, key, offers, invoked=question.invoked)
+        if (early_s := rested_at - time.monotonic()) > 0 and await turn.over_within(early_s):
+            return ()
+        self.figures.latencies_ms.append(1000 * (time.monotonic() - question.asked_at))
         return offers
 
     def outdate(self, uri: str) -> None:

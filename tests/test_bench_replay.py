@@ -150,8 +150,22 @@ def test_the_bound_is_on_answers_of_model_and_index_together() -> None:
 def test_typing_is_no_slower_with_an_index(
     with_index: list[float], alone: list[float], ratio: float | None, is_missed: bool
 ) -> None:
-    p50, p95 = index_rows(Tally(model_ms=with_index), Tally(model_ms=alone))
+    ours, theirs = (Tally(new_ms_at={("a", n): ms for n, ms in enumerate(each)}) for each in (with_index, alone))
+    p50, p95 = index_rows(ours, theirs)
     assert (p50.value, p50.is_missed, p95.is_missed) == (ratio, is_missed, False)
+
+
+def test_only_keys_that_both_answered_anew_are_compared() -> None:
+    ours = Tally(new_ms_at={("a", 0): 50.0, ("a", 1): 900.0, ("b", 0): 70.0})
+    theirs = Tally(new_ms_at={("a", 0): 50.0, ("b", 0): 50.0, ("b", 1): 1.0})
+    p50, _ = index_rows(ours, theirs)
+    assert p50.value == 1.2 and "at 2 keys" in p50.note
+
+
+def test_new_answers_are_kept_by_their_key() -> None:
+    tally = typed(FakeClient(iter(["model", "known", "gated", "late", "index", "late"])), 6)
+    assert [number for _, number in tally.new_ms_at] == [0, 4]
+    assert list(tally.new_ms_at.values()) == tally.new_ms
 
 
 def test_the_same_keys_are_typed_again_whatever_is_suggested() -> None:

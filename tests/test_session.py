@@ -363,6 +363,29 @@ async def test_the_prompt_is_read_while_the_keys_rest(session: Session, gate: Ga
     assert gate.n_passed >= n_passed
 
 
+async def test_the_answer_is_made_while_the_keys_rest_and_held_until_they_have(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.session.HEAD_START_S", 60.0)
+    session.configure(Settings(completion=NEVER), ())
+    task = await asked(session, RETURN)
+    while not session.figures.n_model_answers:
+        await asyncio.sleep(0.001)
+    assert not task.done() and not session.figures.latencies_ms
+    session.outdate(URI)
+    assert await task == () and session.figures.n_shown == 0
+    # The next key finds it.
+    (offer,) = await asyncio.wait_for(session.suggest(question(TYPED)), WAIT_S)
+    assert (offer.suggestion.text, session.figures.n_model_answers) == ("irst + second", 1)
+
+
+async def test_an_answer_comes_when_the_keys_have_rested_and_not_before(session: Session) -> None:
+    session.configure(Settings(completion=replace(NEVER, debounce_ms=40)), ())
+    began = time.monotonic()
+    assert texts(await asyncio.wait_for(session.suggest(question(RETURN)), WAIT_S)) == ["first + second"]
+    assert time.monotonic() - began >= 0.04
+
+
 async def test_cancelling_frees_the_worker_at_the_next_token(session: Session, gate: Gate) -> None:
     await session.suggest(question(RETURN))
     n_all = gate.n_passed

@@ -172,8 +172,8 @@ class _Replay:
         client.open(self._uri, file.language_id, self._typist.text)
         self._asked: Pending | None = None
         self._counts = counts_of(client.status())
-        # One asked for after each answer, what that one took, and whether it held something.
-        self._statuses: list[tuple[Pending, float, bool]] = []
+        # One asked for after each answer, the number of its key, what it took, and whether it held something.
+        self._statuses: list[tuple[Pending, int, float, bool]] = []
 
     def type(self, n_keys: int) -> dict[int, Item]:
         """Types so many keys, or to the end; which suggestions were accepted, by the number of the key."""
@@ -189,7 +189,7 @@ class _Replay:
                 taken[number] = chosen
             self._press(chosen)
             next_at = pressed_at + pause_s(self._pauses)
-            item = self._answer(pressed_at, next_at)
+            item = self._answer(number, pressed_at, next_at)
         self._tell_apart()
         return taken
 
@@ -225,7 +225,7 @@ class _Replay:
             client.send("workspace/executeCommand", command)
         self._asked = client.ask(self._uri, position_at(self._typist.text, key.cursor))
 
-    def _answer(self, pressed_at: float, next_at: float) -> Item | None:
+    def _answer(self, number: int, pressed_at: float, next_at: float) -> Item | None:
         """The suggestion that is shown when the next key is due."""
         assert self._asked is not None
         if not self._asked.within(next_at - time.perf_counter()):
@@ -234,7 +234,7 @@ class _Replay:
         found = items_of(self._asked.result(), self._typist.text)
         # Asked at once, read when it is there: what is sent later is not in these counts, and the typist need not wait.
         took_ms = 1000 * (self._asked.arrived_at - pressed_at)
-        self._statuses.append((self._client.ask_status(), took_ms, bool(found)))
+        self._statuses.append((self._client.ask_status(), number, took_ms, bool(found)))
         if not found:
             return None
         self._tally.n_shown += 1
@@ -243,7 +243,7 @@ class _Replay:
 
     def _tell_apart(self) -> None:
         """Counts how each answer came about, as the server's counts before and after it say."""
-        for pending, took_ms, is_offered in self._statuses:
+        for pending, number, took_ms, is_offered in self._statuses:
             before, self._counts = self._counts, counts_of(pending.result())
             since = {name: self._counts[name] - before[name] for name in COUNTS}
             self._tally.n_prompt_tokens += since["promptTokens"]
@@ -254,9 +254,11 @@ class _Replay:
             elif since["modelAnswers"]:
                 self._tally.n_answers["model"] += 1
                 self._tally.model_ms.append(took_ms)
+                self._tally.new_ms_at[self._uri, number] = took_ms
             elif is_offered:  # neither known nor the model's
                 self._tally.n_answers["index"] += 1
                 self._tally.index_ms.append(took_ms)
+                self._tally.new_ms_at[self._uri, number] = took_ms
             else:
                 self._tally.n_answers["gated"] += 1
 
