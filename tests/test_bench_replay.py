@@ -156,7 +156,7 @@ def test_typing_is_no_slower_with_an_index(
 
 
 def test_only_keys_that_both_answered_anew_are_compared() -> None:
-    ours = Tally(new_ms_at={("a", 0): 50.0, ("a", 1): 900.0, ("b", 0): 70.0})
+    ours = Tally(new_ms_at={("a", 0): 60.0, ("a", 1): 900.0, ("b", 0): 60.0})
     theirs = Tally(new_ms_at={("a", 0): 50.0, ("b", 0): 50.0, ("b", 1): 1.0})
     p50, _ = index_rows(ours, theirs)
     assert p50.value == 1.2 and "at 2 keys" in p50.note

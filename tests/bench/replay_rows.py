@@ -22,7 +22,7 @@ class Tally:
     model_ms: list[float] = field(default_factory=list)  # key to answer, of the model's answers
     index_ms: list[float] = field(default_factory=list)  # of lines that the index was sure of, without the model
     known_ms: list[float] = field(default_factory=list)  # and of those known from an earlier one
-    new_ms_at: dict[tuple[str, int], float] = field(default_factory=dict)  # both of these, by file and number of the key
+    new_ms_at: dict[tuple[str, int], float] = field(default_factory=dict)  # of model and index, by file and key
     n_shown: int = 0  # keys after which a suggestion was there before the next
     n_right: int = 0  # of these, what came next
     n_accepted: int = 0
@@ -85,7 +85,7 @@ def rows(tally: Tally) -> list[Row]:
 def index_rows(tally: Tally, alone: Tally) -> list[Row]:
     """What the repository's index costs, at the keys that were answered anew and in time with it and without.
 
-    At others there is nothing to compare: what is typed along in one run is asked about in the other, and of the answers
+    At others there is nothing to compare: what is typed along in one run is asked about in the other, and of answers
     that come after the next key nobody knows how long they would have taken.
     """
     both = sorted(tally.new_ms_at.keys() & alone.new_ms_at.keys())
