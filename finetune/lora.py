@@ -1,9 +1,8 @@
 """LoRA on a frozen GPT-2: peft's parameters and files, and a forward of our own that computes only what training needs.
 
-The update is merged into each weight once a step, so that the forward costs what the base costs. Backward, the
-gradients of the two low-rank matrices come from four thin products, and nothing is computed for frozen weights. Where
-the processor multiplies bfloat16 fast, matrix products take it; residuals, norms and parameters stay in fp32. Tests
-hold loss and gradients against peft's own. Knows nothing of rows, plans or time.
+The update is merged into each weight once a step, so that the forward costs what the base costs. Where the processor
+multiplies bfloat16 fast, matrix products take it; residuals, norms and parameters stay in fp32. Tests hold loss and
+gradients against peft's own. Knows nothing of rows, plans or time.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch.nn import functional
 
 from finetune.attention import causal_attention
 from finetune.head_loss import HeadLoss
+from finetune.lora_layers import Linear, RowsOfEmbedding
 from finetune.pretrain.gpt2 import IGNORED
 from server.lm.adapter_manifest import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
 
@@ -68,7 +68,7 @@ class LoraModel:
         self._new_rows = None if self._rows is None else wte.token_adapter.trainable_tokens_delta["default"]
         self._linears = [
             [
-                _Linear(part, self._dtype)
+                Linear(part, self._dtype)
                 for part in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
             ]
             for block in self._body.h
@@ -145,14 +145,14 @@ class LoraModel:
         if self._rows is None:
             x = functional.embedding(token_ids, self._embedding)
         else:
-            x = _RowsOfEmbedding.apply(token_ids, self._embedding, self._rows, self._new_rows)  # type: ignore[no-untyped-call]
+            x = RowsOfEmbedding.apply(token_ids, self._embedding, self._rows, self._new_rows)  # type: ignore[no-untyped-call]
         x = (x + positions).reshape(batch * time, self._width)
         for (qkv, out, up, down), (norm_1, norm_2) in zip(self._linears, self._norms, strict=True):
             x = x + out(causal_attention(qkv(_normed(x, norm_1).to(self._dtype)), batch, self._n_head))
             x = x + down(functional.gelu(up(_normed(x, norm_2).to(self._dtype)), approximate="tanh"))
         return _normed(x, self._last_norm).to(self._dtype)
 
-    def _linears_in_order(self) -> Iterator[_Linear]:
+    def _linears_in_order(self) -> Iterator[Linear]:
         for linears in self._linears:
             yield from linears
 
@@ -220,80 +220,6 @@ def _peft_model(base_folder: Path, shape: LoraShape, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     return peft.get_peft_model(base, config)
-
-
-class _Linear:
-    """One linear layer: frozen, or with its low-rank update merged in."""
-
-    def __init__(self, part: Any, dtype: torch.dtype) -> None:
-        base = getattr(part, "base_layer", part)
-        self._weight = base.weight
-        self._dtype = dtype
-        self._bias = base.bias.detach().to(dtype)
-        self._merged = self._weight.detach().to(dtype)
-        self._down = self._up = None
-        if base is not part:
-            self._down, self._up = part.lora_A["default"].weight, part.lora_B["default"].weight
-            self._scale = float(part.scaling["default"])
-
-    def merge(self) -> None:
-        if self._down is not None and self._up is not None:
-            merged = torch.addmm(self._weight, self._down.t(), self._up.t(), alpha=self._scale)
-            self._merged = merged.to(self._dtype)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(rows, inputs) -> (rows, outputs)."""
-        if self._down is None:
-            return torch.addmm(self._bias, x, self._merged)
-        out: Tensor = _MergedLinear.apply(x, self._merged, self._bias, self._down, self._up, self._scale)  # type: ignore[no-untyped-call]
-        return out
-
-
-class _MergedLinear(torch.autograd.Function):
-    """x (W + scale (B A)^T) + bias, with W + ... given; gradients for x, A and B only."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, merged: Tensor, bias: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(x, merged, down, up)
-        ctx.scale = scale
-        return torch.addmm(bias, x, merged)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
-        x, merged, down, up = ctx.saved_tensors
-        grad = grad_outputs[0]
-        thin_down, thin_up = down.to(x.dtype), up.to(x.dtype)
-        x_grad = grad @ merged.t() if ctx.needs_input_grad[0] else None
-        (rank, n_inputs), n_outputs = down.shape, up.shape[0]
-        if 2 * rank * (n_inputs + n_outputs) < n_inputs * n_outputs:
-            down_grad = ((grad @ thin_up).t() @ x).float()
-            up_grad = (grad.t() @ (x @ thin_down.t())).float()
-        else:  # at a high rank the whole gradient is cheaper than the four thin products
-            whole = (x.t() @ grad).float()
-            down_grad = (whole @ up).t()
-            up_grad = (down @ whole).t()
-        return x_grad, None, None, down_grad.mul(ctx.scale), up_grad.mul(ctx.scale), None
-
-
-class _RowsOfEmbedding(torch.autograd.Function):
-    """Looks tokens up; gradients only for the rows that are trained."""
-
-    @staticmethod
-    def forward(ctx: Any, token_ids: Tensor, table: Tensor, rows: Tensor, new_rows: Tensor) -> Tensor:
-        ctx.save_for_backward(token_ids, rows)
-        ctx.n_tokens = table.shape[0]
-        return functional.embedding(token_ids, table)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, None, None, Tensor]:
-        token_ids, rows = ctx.saved_tensors
-        grad = grad_outputs[0].reshape(-1, grad_outputs[0].shape[-1])
-        place = torch.full((ctx.n_tokens,), -1, device=grad.device)
-        place[rows] = torch.arange(len(rows), device=grad.device)
-        found = place[token_ids.reshape(-1)]
-        trained = found >= 0
-        out = torch.zeros(len(rows), grad.shape[1], device=grad.device)
-        return None, None, None, out.index_add_(0, found[trained], grad[trained])
 
 
 def _kept(counted: Tensor) -> Tensor:

@@ -31,6 +31,10 @@ MAX_ATTEMPTS = 2  # beginnings that the model tries where the filters hold the f
 # (ARCHITECTURE.md, decision 22); above, the model is not waited for.
 MAX_LINES = 3  # of the index that the filters look at
 SURE = 0.8  # probability from which a line of the index is offered without asking the model
+_WITHOUT_TEXT = {
+    "deadline": "the deadline came before the first word",
+    "length": "there was no room for a word (completion.maxNewTokens, or the model's longest text)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,6 @@ def _ending(judged: _Judged) -> str:
     """At which step it ended, in words, where nothing is offered."""
     source = judged.source
     if isinstance(source, Generation) and not source.text:
-        return "the deadline came before the first word" if source.finish == "deadline" else "the model ended it here"
+        return _WITHOUT_TEXT.get(source.finish, "the model ended it here")
     last = judged.filtered.verdicts[-1]
     return f"the filter for {last.filter} held it back: {last.reason}"

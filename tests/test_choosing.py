@@ -23,13 +23,15 @@ def line(text: str, probability: float) -> Line:
     return Line(text, probability, (SOURCE,))
 
 
-def chosen(marked: str, model: LoadedModel, *lines: Line, n_wanted: int = 1, least: float = 0.0) -> Choice:
+def chosen(
+    marked: str, model: LoadedModel, *lines: Line, n_wanted: int = 1, least: float = 0.0, n_tokens: int = 48
+) -> Choice:
     text, offset = split_at_cursor(marked)
     cursor = cursor_between(text[:offset], text[offset:], language_for("python"))
     context = context_at(document(marked)[0], offset)
     prompt = completion_prompt(context, model.tokenizer, model.token_index, 1024, 48)
     is_automatic = n_wanted == 1
-    task = Task(cursor, prompt, False, n_wanted, is_automatic, least, 48, None, never)
+    task = Task(cursor, prompt, False, n_wanted, is_automatic, least, n_tokens, None, never)
     return choose(task, model, lines, None)
 
 
@@ -48,6 +50,10 @@ def test_a_sure_line_does_not_wait_for_the_model() -> None:
     choice = chosen("x = <|>\n", model, line("total", SURE))
     assert texts(choice) == ["total"] and choice.generations == [] and "decode" not in choice.milliseconds
     assert chosen("x = <|>\n", model, line("total", SURE - 0.01)).generations
+
+
+def test_where_there_is_no_room_for_a_word_that_is_said() -> None:
+    assert "no room" in chosen("x = <|>\n", writer("x = price\n"), n_tokens=0).ended
 
 
 def test_a_line_tells_where_it_stands() -> None:
