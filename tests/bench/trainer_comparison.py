@@ -30,7 +30,7 @@ from finetune.base import Base, open_base
 from finetune.collect import check_enough, collect
 from finetune.examples import Examples, Rows, make_examples
 from finetune.lora import multiplies_bf16
-from finetune.planning import Plan
+from finetune.planning import RANK, Plan
 from finetune.pretrain.gpt2 import IGNORED
 from finetune.split import split
 from tests.bench.machine import look
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("repository", type=Path, help="folder whose code is learned")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--rank", type=int, default=RANK)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--trainer-bf16", action="store_true", help="let the Trainer compute in bfloat16")
     parser.add_argument("--json", type=Path, help="file for the figures")
