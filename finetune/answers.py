@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from finetune.points import Point, Source, draw
 from server.index.live import LiveIndex
@@ -14,7 +15,7 @@ from server.lm.cursor import cursor_between
 from server.lm.decode import generate
 from server.lm.engine import PrefixCache
 from server.lm.languages import language_for
-from server.lm.model import COMPLETION_SLOT, LoadedModel
+from server.lm.model import LoadedModel
 from server.lm.prompt import Prompt, completion_prompt
 from server.lm.stopping import line_end
 
@@ -22,8 +23,17 @@ WAYS = ("base", "base + index", "adapter", "adapter + index")
 MAX_NEW_TOKENS = 48
 N_A_KIND = 120  # points; fewer only where the time is over before
 
-Answers = dict[str, tuple[list[str], list[float]]]  # way -> texts and milliseconds, a point each
 Told = Callable[[str, int, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was written at some points; a text and its milliseconds for each of them, by way."""
+
+    points: tuple[Point, ...]
+    n_drawn: int  # points that there were
+    texts: Mapping[str, Sequence[str]]
+    milliseconds: Mapping[str, Sequence[float]]  # while the other model answered beside
 
 
 def answers(
@@ -35,10 +45,11 @@ def answers(
     seed: int,
     ends_at: float,
     told: Told,
-) -> tuple[Answers, list[Point], int]:
-    """What each way writes at as many points as there is time for, the kinds in turn; and how many there were.
+) -> Answers:
+    """What each way writes at as many points as there is time for, the kinds in turn.
 
-    Both models answer at once where `executor` has two threads. `ends_at` is in seconds of `time.monotonic`.
+    Both models answer at once where `executor` has two threads. Of `index`, what was built is searched. `ends_at` is in
+    seconds of `time.monotonic`.
     """
     by_kind: dict[str, list[Point]] = {}
     for point in draw(heldout, N_A_KIND, seed):
@@ -46,7 +57,8 @@ def answers(
     in_turn = [kind[n] for n in range(N_A_KIND) for kind in by_kind.values() if n < len(kind)]
     indexes = [index, LiveIndex()]  # an index remembers what was asked last: not for two threads
     indexes[1].use(index.built)
-    found: Answers = {way: ([], []) for way in WAYS}
+    texts: dict[str, list[str]] = {way: [] for way in WAYS}
+    milliseconds: dict[str, list[float]] = {way: [] for way in WAYS}
     points: list[Point] = []
     first_at = time.monotonic()
     for point in in_turn:
@@ -55,16 +67,17 @@ def answers(
         points.append(point)
         told("point", len(points), len(in_turn), time.monotonic() - first_at)
         written = executor.map(_answer, (base, adapted), [point] * 2, indexes)
-        for ways, texts in zip((WAYS[:2], WAYS[2:]), written, strict=True):
-            for way, (text, milliseconds) in zip(ways, texts, strict=True):
-                found[way][0].append(text)
-                found[way][1].append(milliseconds)
-    return found, points, len(in_turn)
+        for ways, answered in zip((WAYS[:2], WAYS[2:]), written, strict=True):
+            for way, (text, spent_ms) in zip(ways, answered, strict=True):
+                texts[way].append(text)
+                milliseconds[way].append(spent_ms)
+    return Answers(tuple(points), len(in_turn), texts, milliseconds)
 
 
 def _answer(model: LoadedModel, point: Point, index: LiveIndex) -> list[tuple[str, float]]:
     """The texts without and with the index, and their milliseconds; the prompt is read once, and counts for both."""
-    cache = PrefixCache(model.engine, COMPLETION_SLOT)  # an empty one: nobody has read this prompt before
+    cache = model.completion_cache
+    cache.forget()  # nobody has read this prompt before
     began = time.perf_counter()
     cache.advance(_asked(model, point)[1].token_ids, n_keep=0)
     read_ms = 1000 * (time.perf_counter() - began)

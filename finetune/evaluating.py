@@ -22,7 +22,6 @@ import numpy as np
 from finetune.answers import WAYS, Answers, Told, answers
 from finetune.collect import SourceText
 from finetune.general import judging_files
-from finetune.points import Point
 from finetune.pretrain.chrf import chrf
 from finetune.pretrain.passages import Explained, explained_passages
 from finetune.pretrain.trials import write_sentences
@@ -49,7 +48,7 @@ class Way:
     exact: float  # 0..1
     similarity: float  # 0..1
     saved: float  # characters right before the first mistake, of all there were, 0..1
-    milliseconds: float  # a point, median
+    milliseconds: float  # a point, median; while the other model answered beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,8 @@ class Evaluation:
     ways: tuple[Way, ...]
     exact_change_alone: Interval | None  # adapter less base, both without the index
     exact_interval: Interval | None  # both with it
-    exact_loss_chance: float | None  # that as much is lost where both are equally good, 0..1
+    exact_loss_chance: float | None  # that as much is lost where both are equally good, 0..1; whole files together
+    exact_loss_chance_by_line: float | None  # each line for itself
     general_before: float
     general_after: float
     n_functions: int
@@ -115,12 +115,14 @@ def evaluate(
         measured, bits = _bits(both, heldout, seed, began + BITS_SHARE * budget_s)
         general = judging_files()
         n_general = max(sum(len(text.encode()) for _, text in general), 1)
-        before, after = both(lambda model: sum(file_bits(model, path, text) for path, text in general) / n_general)
+        # A file at a time: whoever interrupts does not wait for all.
+        general_bits = [both(partial(file_bits, path=path, text=text)) for path, text in general]
         points_end = began + (BITS_SHARE + POINTS_SHARE) * budget_s
-        found, points, n_drawn = answers(pool, base, adapted, index, heldout, seed, points_end, told)
+        found = answers(pool, base, adapted, index, heldout, seed, points_end, told)
         functions, chrf_before, chrf_after = _sentences(both, heldout, seed, began + budget_s)
+    points = found.points
     scores = {
-        way: [score(text, point.target) for text, point in zip(found[way][0], points, strict=True)] for way in WAYS
+        way: [score(text, point.target) for text, point in zip(found.texts[way], points, strict=True)] for way in WAYS
     }
     with_index = _changes(scores["adapter + index"], scores["base + index"])
     files = [point.path for point in points]
@@ -130,16 +132,17 @@ def evaluate(
         n_files=len(measured),
         n_heldout=len(heldout),
         n_points=len(points),
-        n_drawn=n_drawn,
+        n_drawn=found.n_drawn,
         bits_before=sum(a for a, _ in bits) / max(sum(sizes), 1),
         bits_after=sum(b for _, b in bits) / max(sum(sizes), 1),
         bits_change=interval(per_byte, [file.path for file in measured], sizes),
-        ways=tuple(_way(way, scores[way], found[way][1]) for way in WAYS),
+        ways=tuple(_way(way, scores[way], found.milliseconds[way]) for way in WAYS),
         exact_change_alone=interval(_changes(scores["adapter"], scores["base"]), files),
         exact_interval=interval(with_index, files),
         exact_loss_chance=chance_of_loss(with_index, files),
-        general_before=before,
-        general_after=after,
+        exact_loss_chance_by_line=chance_of_loss(with_index, range(len(with_index))),
+        general_before=sum(one for one, _ in general_bits) / n_general,
+        general_after=sum(other for _, other in general_bits) / n_general,
         n_functions=len(functions),
         chrf_before=_mean(chrf_before),
         chrf_after=_mean(chrf_after),
@@ -147,8 +150,8 @@ def evaluate(
             [after - before for before, after in zip(chrf_before, chrf_after, strict=True)],
             [function.path for function in functions],
         ),
-        won=tuple(_cases(points, scores, found, better="adapter + index", worse="base + index")),
-        lost=tuple(_cases(points, scores, found, better="base + index", worse="adapter + index")),
+        won=tuple(_cases(found, scores, better="adapter + index", worse="base + index")),
+        lost=tuple(_cases(found, scores, better="base + index", worse="adapter + index")),
         seconds=time.monotonic() - began,
     )
 
@@ -240,13 +243,11 @@ def _changes(ours: Sequence[Score], theirs: Sequence[Score]) -> list[float]:
     return [one.exact - other.exact for one, other in zip(ours, theirs, strict=True)]
 
 
-def _cases(
-    points: Sequence[Point], scores: dict[str, list[Score]], answers: Answers, *, better: str, worse: str
-) -> Iterator[Case]:
+def _cases(found: Answers, scores: dict[str, list[Score]], *, better: str, worse: str) -> Iterator[Case]:
     """The first points at which one way is right and the other is not."""
     n_found = 0
-    for number, point in enumerate(points):
+    for number, point in enumerate(found.points):
         if n_found < N_SHOWN and scores[better][number].exact > scores[worse][number].exact:
             n_found += 1
-            texts = answers["base + index"][0][number], answers["adapter + index"][0][number]
+            texts = found.texts["base + index"][number], found.texts["adapter + index"][number]
             yield Case(point.path, point.line, point.before.rpartition("\n")[2], point.target, *texts)

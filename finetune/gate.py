@@ -9,9 +9,9 @@ from typing import Protocol
 
 from finetune.scoring import Interval
 
-# Where base and adapter are equally good, at most a run in ten is refused for a loss that is chance. Where ten lines
-# differ, it is eight lost and two won that refuse.
-MIN_CHANCE = 0.1
+# A loss refuses that is as rare as one in ten by chance, whole files taken together: eight files that lost and two that
+# won. Where few files differ no loss is so rare; then lines count for themselves, and must say so much more clearly.
+MIN_CHANCE, MIN_CHANCE_BY_LINE = 0.1, 0.02
 MIN_POINTS = 40  # that must have been asked about, where there are so many
 MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
 
@@ -29,7 +29,11 @@ class Judged(Protocol):
 
     @property
     def exact_loss_chance(self) -> float | None:
-        """How often an adapter that is as good as its base would have lost as many of them, 0..1."""
+        """How often an adapter as good as its base would have lost as many of them, 0..1; whole files together."""
+
+    @property
+    def exact_loss_chance_by_line(self) -> float | None:
+        """The same where each line counts for itself."""
 
     @property
     def n_points(self) -> int:
@@ -57,7 +61,10 @@ class Decision:
 
 
 def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
-    """Publishes only what is surely better here, hurts no suggestion, forgets little, and gives no secret back."""
+    """Publishes what makes the repository surely easier to predict, is not behind, forgets little and keeps secrets.
+
+    Behind is who has lost more lines than chance explains.
+    """
     reasons = []
     bits, exact = evaluation.bits_change, evaluation.exact_interval
     if bits is None:
@@ -80,7 +87,7 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
             f"{min(MIN_POINTS, evaluation.n_drawn)} are needed to tell whether the adapter does harm; `--resume` "
             f"compares again without training, when the machine is less busy."
         )
-    elif math.isnan(exact.mean) or (exact.mean < 0 and (evaluation.exact_loss_chance or 0.0) < MIN_CHANCE):
+    elif _is_behind(exact, evaluation):
         reasons.append(
             f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base (95 % "
             f"interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f}; so much is lost by chance in "
@@ -96,3 +103,10 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
     if memorised:
         reasons.append(f"The adapter gives back {len(memorised)} secret(s) or canaries that it must not know.")
     return Decision(not reasons, tuple(reasons))
+
+
+def _is_behind(exact: Interval, evaluation: Judged) -> bool:
+    """Whether fewer lines are right than before, and not by chance."""
+    by_file, by_line = evaluation.exact_loss_chance or 0.0, evaluation.exact_loss_chance_by_line or 0.0
+    is_sure = exact.high < 0 or by_file < MIN_CHANCE or by_line < MIN_CHANCE_BY_LINE
+    return math.isnan(exact.mean) or (exact.mean < 0 and is_sure)

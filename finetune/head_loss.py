@@ -29,7 +29,7 @@ class HeadLoss(torch.autograd.Function):
         before: Tensor | None,
         head_before: Tensor | None,
         n_targets: float,
-        counted: Tensor | None,
+        counted: Tensor,
         rows: Tensor | None,
         new_rows: Tensor | None,
     ) -> Tensor:
@@ -61,7 +61,7 @@ class HeadLoss(torch.autograd.Function):
                 known = torch.softmax(known, dim=1, out=known)
                 nats = likelihoods.clamp(min=_SMALLEST).log_().mul_(known).sum(dim=1)
                 likelihoods -= known
-            if counted is not None and not bool((here_counted := counted[start : start + HEAD_ROWS]).all()):
+            if not bool((here_counted := counted[start : start + HEAD_ROWS]).all()):
                 nats, likelihoods = nats[here_counted], likelihoods.mul_(here_counted.unsqueeze(1))
             total -= nats.sum()
             if hidden_grad is None:

@@ -43,9 +43,17 @@ def table(evaluation: Evaluation) -> list[str]:
     lines += [
         f"adapter less base: {shown(evaluation.exact_change_alone, 100)} points exact alone, "
         f"{shown(evaluation.exact_interval, 100)} with the index",
+        *_by_chance(evaluation),
         "",
     ]
     return lines
+
+
+def _by_chance(evaluation: Evaluation) -> list[str]:
+    """How rare a loss is, where there is one."""
+    if evaluation.exact_interval is None or evaluation.exact_interval.mean >= 0:
+        return []
+    return [f"as much is lost by chance in {100 * (evaluation.exact_loss_chance or 0.0):.0f} % of all cases"]
 
 
 def shown(change: Interval | None, factor: float = 1.0) -> str:

@@ -39,6 +39,7 @@ from server.index.live import REPOSITORY, LiveIndex
 from server.index.segment import Segment, SegmentFile
 from server.lm.adapter_manifest import Manifest, file_hashes, write_manifest
 from server.lm.adapter_store import AdapterStore
+from server.lm.engine import default_threads
 from server.lm.errors import UserError
 from server.lm.model import load_model
 from server.repository.listing import git_says
@@ -163,7 +164,9 @@ def _judge(
     display.say(f"evaluating on {len(parts.heldout)} held-out files, at most {minutes(EVALUATION_S)}")
     ends_at = time.monotonic() + EVALUATION_S
     model = str(base.folder)
-    before, adapted = load_model(model), load_model(model, adapter=trained.adapter)
+    threads = max(default_threads() // 2, 1)  # they are asked side by side
+    before = load_model(model, threads=threads)
+    adapted = load_model(model, threads=threads, adapter=trained.adapter)
     index = LiveIndex()
     known = [SegmentFile(file.path, file.text.encode()) for file in (*parts.train, *parts.validation)]
     index.use({REPOSITORY: Segment.build(known)})

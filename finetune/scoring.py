@@ -5,14 +5,13 @@ Intervals resample them (Efron 1979); the chance of a loss flips their signs (Fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 N_RESAMPLES = 2_000
-MIN_FILES = 4  # that differ; of fewer, no loss is rarer than one in ten, so each difference counts for itself
-MAX_ENUMERATED = 12  # files that differ, up to which every choice of signs is tried
+MAX_ENUMERATED = 12  # sums that are not nought, up to which every choice of signs is tried
 N_FLIPS = 20_000  # choices that are drawn beyond
 LEVEL = 0.95
 
@@ -81,22 +80,21 @@ def interval(values: Sequence[float], files: Sequence[str], weights: Sequence[fl
     return Interval(mean, float(low), float(high))
 
 
-def chance_of_loss(values: Sequence[float], files: Sequence[str]) -> float | None:
+def chance_of_loss(values: Sequence[float], units: Sequence[Hashable]) -> float | None:
     """How often differences that mean nothing are as bad as `values` are in sum, 0..1; None without values.
 
-    A difference that means nothing could as well have had the other sign, whole files at a time (or lines, where the
-    files are too few): an exact test, also of a few lines among many that do not differ, where an interval promises
-    more than it knows.
+    A difference that means nothing could as well have had the other sign, all values of one unit together. With some
+    units that differ the chance is exact, with many it is drawn. Values that are worse never make it greater.
     """
     if not len(values):
         return None
-    names, numbers = np.unique(np.asarray(files), return_inverse=True)
-    sums = np.bincount(numbers, np.asarray(values, dtype=np.float64), len(names))
-    sums = sums[sums != 0]
-    if len(sums) < MIN_FILES:
-        sums = np.asarray([value for value in values if value])
+    by_unit: dict[Hashable, float] = {}
+    for value, unit in zip(values, units, strict=True):
+        by_unit[unit] = by_unit.get(unit, 0.0) + value
+    sums = np.array([value for value in by_unit.values() if value])
     if len(sums) <= MAX_ENUMERATED:
         signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
-    else:
-        signs = np.random.default_rng(0).choice([-1, 1], (N_FLIPS, len(sums)))
-    return float(np.mean(signs @ sums <= sums.sum() + 1e-9))
+        return float(np.mean(signs @ sums <= sums.sum() + 1e-9))
+    signs = np.random.default_rng(0).choice([-1, 1], (N_FLIPS, len(sums)))
+    n_as_bad = int(np.sum(signs @ sums <= sums.sum() + 1e-9))
+    return (n_as_bad + 1) / (N_FLIPS + 1)  # what was found is one of the choices

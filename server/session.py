@@ -49,6 +49,7 @@ class Session:
         self.settings = Settings()
         self.settings_problems: tuple[str, ...] = ()
         self.figures = Figures()
+        self._last_question: Question | None = None
         self.last_outcome: Outcome | None = None  # of the last question, if it came so far
         self.last_end = "nothing was asked yet"  # where the last question ended, in words
         self._loader = ModelLoader(load)
@@ -133,21 +134,21 @@ class Session:
     async def suggest(self, question: Question) -> tuple[Offer, ...]:
         """What to offer at a cursor, the best first; empty as well when a newer question or an edit came in between."""
         self.figures.n_requests += 1
-        self.last_outcome = None
+        self._last_question, self.last_outcome = question, None
         try:
             with self._turns.taken(question.document.uri, question.asked_at) as turn:
                 offers = await self._answer(question, turn)
         except asyncio.CancelledError:
             self.figures.n_cancelled += 1
-            self.last_end = "the editor cancelled the request"
+            self._end(question, "the editor cancelled the request")
             raise
         except Exception:
-            self.last_end = "it failed; the log of the server says why"
+            self._end(question, "it failed; the log of the server says why")
             raise
         elapsed_ms = 1000 * (time.monotonic() - question.asked_at)
         if turn.is_over:
             self.figures.n_superseded += 1
-            self.last_end = "a newer request or an edit took its place"
+            self._end(question, "a newer request or an edit took its place")
             offers = ()
         else:
             self._count(offers)
@@ -192,11 +193,7 @@ class Session:
         outcome = await turn.result(self._worker.submit(Urgency.COMPLETION, document.uri, work))
         if outcome is None:
             return ()
-        self.last_outcome, self.last_end = outcome, outcome.ended
-        if outcome.n_prompt_tokens:
-            self.figures.n_model_answers += 1
-            self.figures.n_prompt_tokens += outcome.n_prompt_tokens
-            self.figures.n_cached_tokens += outcome.n_cached_tokens
+        self._end(question, outcome.ended, outcome)
         offers = tuple(self._offer(suggestion) for suggestion in outcome.suggestions[:n_wanted])
         self._outcomes.update((offer.id, outcome) for offer in offers[:1])  # it tells of the best alone
         while len(self._outcomes) > MAX_REMEMBERED_OFFERS:
@@ -205,8 +202,17 @@ class Session:
             self._cache.store(document.uri, document.text, question.offset, key, offers, invoked=question.invoked)
         if (early_s := rested_at - time.monotonic()) > 0 and await turn.over_within(early_s):
             return ()
+        if outcome.n_prompt_tokens:
+            self.figures.n_model_answers += 1
+            self.figures.n_prompt_tokens += outcome.n_prompt_tokens
+            self.figures.n_cached_tokens += outcome.n_cached_tokens
         self.figures.latencies_ms.append(1000 * (time.monotonic() - question.asked_at))
         return offers
+
+    def _end(self, question: Question, how: str, outcome: Outcome | None = None) -> None:
+        """Keeps how a question ended, unless another was asked meanwhile."""
+        if question is self._last_question:
+            self.last_end, self.last_outcome = how, outcome or self.last_outcome
 
     def outdate(self, uri: str) -> None:
         """Ends the question about a document that has not been answered yet: there is an edit or a newer one."""

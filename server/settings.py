@@ -33,7 +33,7 @@ class CompletionSettings:
 
     enabled: bool = _setting(True, "Offer completions.")
     trigger: Literal["automatic", "manual"] = _setting("automatic", "`manual`: only when a key asks for one.")
-    debounce_ms: int = _setting(30, "Milliseconds without a key before a suggestion is shown.", 0, 5_000)
+    debounce_ms: int = _setting(30, "Milliseconds without a key before a new suggestion is shown.", 0, 5_000)
     deadline_ms: int = _setting(
         300, "Milliseconds to write an answer in, for each alternative; reading a new place adds to it.", 10, 60_000
     )

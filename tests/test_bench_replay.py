@@ -3,6 +3,7 @@ same keys again without an index."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -164,8 +165,15 @@ def test_only_keys_that_both_answered_anew_are_compared() -> None:
 
 def test_new_answers_are_kept_by_their_key() -> None:
     tally = typed(FakeClient(iter(["model", "known", "gated", "late", "index", "late"])), 6)
-    assert [number for _, number in tally.new_ms_at] == [0, 4]
-    assert list(tally.new_ms_at.values()) == tally.new_ms
+    assert sorted(number for _, number in tally.new_ms_at) == [0, 3, 4, 5]
+    assert sorted(tally.new_ms_at.values()) == sorted([*tally.new_ms, math.inf, math.inf])
+
+
+def test_an_answer_that_is_late_with_the_index_alone_is_slower_than_any() -> None:
+    ours = Tally(new_ms_at={("a", 0): 50.0, ("a", 1): math.inf, ("a", 2): math.inf, ("a", 3): math.inf})
+    theirs = Tally(new_ms_at={("a", 0): 50.0, ("a", 1): 60.0, ("a", 2): 60.0, ("a", 3): math.inf})
+    p50, p95 = index_rows(ours, theirs)
+    assert "at 3 keys" in p50.note and p50.value is None and p50.is_missed and p95.value is None
 
 
 def test_the_same_keys_are_typed_again_whatever_is_suggested() -> None:

@@ -3,12 +3,13 @@ from types import SimpleNamespace
 import pytest
 
 from finetune.gate import decide
-from finetune.scoring import Interval
+from finetune.scoring import Interval, chance_of_loss, interval
 
 GOOD = {
     "bits_change": Interval(-0.1, -0.2, -0.05),
     "exact_interval": Interval(0.0, -0.01, 0.01),
     "exact_loss_chance": 1.0,
+    "exact_loss_chance_by_line": 1.0,
     "n_points": 40,
     "n_drawn": 360,
     "general_before": 1.0,
@@ -39,6 +40,8 @@ def test_some_lines_fewer_by_chance_are_no_reason(exact):
         {"exact_interval": None},
         {"exact_interval": Interval(-0.011, -0.03, 0.01), "exact_loss_chance": 0.06},
         {"exact_interval": Interval(-0.011, -0.03, 0.01), "exact_loss_chance": None},
+        {"exact_interval": Interval(-0.011, -0.03, 0.01), "exact_loss_chance_by_line": 0.01},
+        {"exact_interval": Interval(-0.005, -0.009, -0.001)},
         {"exact_interval": Interval(float("nan"), float("nan"), float("nan"))},
         {"n_points": 39},
         {"n_points": 19, "n_drawn": 20},
@@ -50,6 +53,34 @@ def test_some_lines_fewer_by_chance_are_no_reason(exact):
 def test_each_fault_alone_refuses_with_one_sentence(bad):
     decision = decide(SimpleNamespace(**{**GOOD, **bad}), [])
     assert not decision.publish and len(decision.reasons) == 1 and decision.reasons[0].endswith(".")
+
+
+def judged(lost: list[int], n_lines: int = 30) -> bool:
+    """Whether an adapter is published that has so many lines fewer, or more, in each file."""
+    values = [float(n > 0) - float(n < 0) if at < abs(n) else 0.0 for n in lost for at in range(n_lines)]
+    files = [f"{number}.py" for number in range(len(lost)) for _ in range(n_lines)]
+    found = {
+        "exact_interval": interval(values, files),
+        "exact_loss_chance": chance_of_loss(values, files),
+        "exact_loss_chance_by_line": chance_of_loss(values, range(len(values))),
+    }
+    return decide(SimpleNamespace(**{**GOOD, **found}), []).publish
+
+
+@pytest.mark.parametrize(
+    "lost", [[-10, 1, 1, 0], [-4, 1, 0, 0], [-1, -1, 0, 0], [-7, 3, 0, 0, 0], [2, 1, -1, 0], [-3, 0]]
+)
+def test_one_more_line_lost_never_publishes_what_was_refused(lost):
+    for number in range(len(lost)):
+        for _ in range(5):
+            worse = [n - (at == number) for at, n in enumerate(lost)]
+            assert judged(lost) or not judged(worse)
+            lost = worse
+
+
+def test_many_lines_of_one_file_are_a_loss_and_two_are_none():
+    assert not judged([-10, 1, 1, 0]) and not judged([-10, 1, 1, -5])
+    assert judged([-2, 0, 0, 0]) and judged([-1, -1, 0, 1])
 
 
 def test_a_secret_that_comes_back_refuses():

@@ -39,8 +39,8 @@ def test_lines_of_one_file_are_one_loss_among_several_files():
     assert chance_of_loss([-1.0] * 6, files) == pytest.approx(1 / 16)
 
 
-def test_where_few_files_differ_each_line_counts():
-    assert chance_of_loss([-1.0] * 5 + [0.0], ["a", "a", "a", "b", "b", "c"]) == pytest.approx(1 / 32)
+def test_a_loss_that_no_choice_reaches_is_rare_and_not_impossible():
+    assert 0 < chance_of_loss([-1.0] * 60, list(range(60))) < 1e-3
 
 
 def test_of_many_files_choices_are_drawn_the_same_each_time():

@@ -369,14 +369,41 @@ async def test_the_answer_is_made_while_the_keys_rest_and_held_until_they_have(
     monkeypatch.setattr("server.session.HEAD_START_S", 60.0)
     session.configure(Settings(completion=NEVER), ())
     task = await asked(session, RETURN)
-    while not session.figures.n_model_answers:
-        await asyncio.sleep(0.001)
-    assert not task.done() and not session.figures.latencies_ms
+    async with asyncio.timeout(WAIT_S):
+        while session.last_outcome is None:
+            await asyncio.sleep(0.001)
+    assert not task.done() and session.figures.n_model_answers == 0
     session.outdate(URI)
     assert await task == () and session.figures.n_shown == 0
     # The next key finds it.
     (offer,) = await asyncio.wait_for(session.suggest(question(TYPED)), WAIT_S)
-    assert (offer.suggestion.text, session.figures.n_model_answers) == ("irst + second", 1)
+    assert (offer.suggestion.text, session.figures.n_model_answers) == ("irst + second", 0)
+    assert session.last_end == "known from an earlier answer"
+
+
+async def test_a_held_answer_that_the_editor_cancels_is_one_that_was_cancelled(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.session.HEAD_START_S", 60.0)
+    session.configure(Settings(completion=NEVER), ())
+    task = await asked(session, RETURN)
+    async with asyncio.timeout(WAIT_S):
+        while session.last_outcome is None:
+            await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (session.figures.n_cancelled, session.figures.n_shown) == (1, 0)
+    assert session.last_end == "the editor cancelled the request"
+
+
+async def test_an_older_question_does_not_say_how_a_newer_one_ended(session: Session) -> None:
+    session.configure(Settings(completion=NEVER), ())
+    older = await asked(session, RETURN)
+    rested = question(RETURN, changed_at=time.monotonic() - 6.0)
+    session._turns._asked_at = 0.0
+    await session.suggest(rested)
+    assert await older == () and session.last_end == "offered"
 
 
 async def test_an_answer_comes_when_the_keys_have_rested_and_not_before(session: Session) -> None:

@@ -115,6 +115,10 @@ class PrefixCache:
             n_common += 1
         return n_common
 
+    def forget(self) -> None:
+        """Takes the cache for empty: nothing of what was fed is found again."""
+        self._tokens.clear()
+
     def advance(self, token_ids: Sequence[int], *, n_keep: int = 1, should_stop: Callable[[], bool] = never) -> Advance:
         """Makes the cache hold exactly `token_ids`, and gives the logits after the last `n_keep` of them.
 

@@ -230,6 +230,7 @@ class _Replay:
         assert self._asked is not None
         if not self._asked.within(next_at - time.perf_counter()):
             self._tally.n_answers["late"] += 1
+            self._tally.new_ms_at[self._uri, number] = math.inf
             return None
         found = items_of(self._asked.result(), self._typist.text)
         # Asked at once, read when it is there: what is sent later is not in these counts, and the typist need not wait.

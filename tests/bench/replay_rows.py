@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class Tally:
     model_ms: list[float] = field(default_factory=list)  # key to answer, of the model's answers
     index_ms: list[float] = field(default_factory=list)  # of lines that the index was sure of, without the model
     known_ms: list[float] = field(default_factory=list)  # and of those known from an earlier one
-    new_ms_at: dict[tuple[str, int], float] = field(default_factory=dict)  # of model and index, by file and key
+    new_ms_at: dict[tuple[str, int], float] = field(default_factory=dict)  # by file and key; inf: late
     n_shown: int = 0  # keys after which a suggestion was there before the next
     n_right: int = 0  # of these, what came next
     n_accepted: int = 0
@@ -83,18 +84,19 @@ def rows(tally: Tally) -> list[Row]:
 
 
 def index_rows(tally: Tally, alone: Tally) -> list[Row]:
-    """What the repository's index costs, at the keys that were answered anew and in time with it and without.
+    """What the repository's index costs, at the keys that were answered anew with it and without.
 
-    At others there is nothing to compare: what is typed along in one run is asked about in the other, and of answers
-    that come after the next key nobody knows how long they would have taken.
+    What is typed along in one run and asked about in the other is no comparison. An answer that came after the next key
+    counts as slower than any, unless it did so in both.
     """
     both = sorted(tally.new_ms_at.keys() & alone.new_ms_at.keys())
+    both = [key for key in both if min(tally.new_ms_at[key], alone.new_ms_at[key]) < math.inf]
     ours, theirs = ([each.new_ms_at[key] for key in both] for each in (tally, alone))
     superseded = f"superseded: {tally.n_answers['late']}, without {alone.n_answers['late']}"
     found = []
     for percent, at_most in ((50, MAX_INDEX_RATIO), (95, None)):
         one, other = percentile(ours, percent), percentile(theirs, percent)
-        ratio = one / other if one is not None and other else None
+        ratio = one / other if one is not None and other and max(one, other) < math.inf else None
         note = "no key" if one is None or other is None else f"{one:.0f} and {other:.0f} ms at {len(both)} keys"
         what = f"with the repository's index / without, p{percent}"
         note = f"{note} answered anew by both; {superseded}"
