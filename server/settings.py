@@ -66,7 +66,7 @@ class IndexSettings:
     enabled: bool = _setting(True, "Let the repository's own text have a say in completions.")
     dependencies: bool = _setting(True, "Also the packages that the repository imports, from its own environment.")
     snippets: bool = _setting(
-        False, "Show the model definitions of names that the file imports; the model that comes along gains nothing."
+        False, "Show the model definitions and lines of other files; the one that comes along gains nothing."
     )
 
 

@@ -1,7 +1,8 @@
-"""Definitions of other files for the prompt: those of names that the document imports and uses near the cursor.
+"""Pieces of other files for the prompt: definitions of names that the document imports and uses near the cursor, and
+the window that is most like the lines above.
 
-They stand in the prompt's snippet slots, before the document, in the order of the imports, so that typing does not move
-them and the KV cache survives. Reads one segment; knows nothing of tokens.
+They stand in the prompt's snippet slots, before the document, definitions in the order of the imports, so that typing
+does not move them and the KV cache survives. Reads one segment; knows nothing of tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Set
 
 from server.index.segment import Segment
+from server.index.similar import similar_window
 from server.lm.context import Document, Snippet
 
 MAX_SNIPPETS = 2
@@ -17,6 +19,7 @@ MAX_LINES = 16  # of one definition
 NEAR_CHARACTERS = 2_000  # before the cursor in which a name has to be used
 MAX_HEAD = 8_000  # characters of the document in which imports are looked for
 MAX_DEFINITION_BYTES = 2_000
+MIN_SHARE = 0.2  # of the words' weight that a window has to hold
 
 _IMPORT = re.compile(r"^[ \t]*from[ \t]+[\w.]+[ \t]+import[ \t]+(\([^)]*\)|[^\n(]*)", re.MULTILINE)
 _SCRIPT_IMPORT = re.compile(r"^import[ \t]+(?:type[ \t]+)?\{([^}]*)\}[ \t]*from", re.MULTILINE)
@@ -34,7 +37,7 @@ def imported_names(text: str) -> list[str]:
 def snippets_for(
     document: Document, offset: int, segment: Segment, gone: Set[str] = frozenset()
 ) -> tuple[Snippet, ...]:
-    """At most `MAX_SNIPPETS` definitions in other files, those `gone` left out, of imported names near the cursor."""
+    """At most `MAX_SNIPPETS` pieces of other files, those `gone` left out: definitions, then a window that is alike."""
     near = set(_NAME.findall(document.text[max(offset - NEAR_CHARACTERS, 0) : offset]))
     besides = gone | {document.path}
     found: list[Snippet] = []
@@ -43,6 +46,10 @@ def snippets_for(
             break
         if name in near and (snippet := definition_of(name, segment, besides)) is not None:
             found.append(snippet)
+    if len(found) < MAX_SNIPPETS:
+        window = similar_window(document, offset, segment, gone)
+        if window is not None and window.share >= MIN_SHARE:
+            found.append(window.snippet)
     return tuple(found)
 
 
