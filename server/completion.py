@@ -184,8 +184,7 @@ def _place(
     text = document.text
     before = text[max(offset - MAX_ABOVE - 1, 0) : offset] + inserted
     cursor = cursor_between(before, text[offset : offset + MAX_BELOW + 1], document.language)
-    # Measured with the model that ships, 255 lines of tweepy, fabric and pychromecast with such a definition: exact
-    # matches are the same with and without (index on: 12.9 %), so the default is off. Again: `index.snippets`.
+    # Off by default: the model that ships gains nothing (ARCHITECTURE.md, decision 30).
     snippets = index.snippets(document, offset) if index is not None and settings.index.snippets else ()
     context = context_at(document, offset, snippets, inserted)
     n_positions = model.engine.config.n_positions

@@ -19,7 +19,9 @@ MAX_LINES = 16  # of one definition
 NEAR_CHARACTERS = 2_000  # before the cursor in which a name has to be used
 MAX_HEAD = 8_000  # characters of the document in which imports are looked for
 MAX_DEFINITION_BYTES = 2_000
-MIN_SHARE = 0.2  # of the words' weight that a window has to hold
+# Of the words' weight that a window has to hold. At 663 cursors of the tuning packages with the index, windows of any
+# share took one exact match away, those from 0.2 on added two, from 0.3 on took one: the best there is, and chance.
+MIN_SHARE = 0.2
 
 _IMPORT = re.compile(r"^[ \t]*from[ \t]+[\w.]+[ \t]+import[ \t]+(\([^)]*\)|[^\n(]*)", re.MULTILINE)
 _SCRIPT_IMPORT = re.compile(r"^import[ \t]+(?:type[ \t]+)?\{([^}]*)\}[ \t]*from", re.MULTILINE)
