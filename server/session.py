@@ -212,7 +212,7 @@ class Session:
     def _end(self, question: Question, how: str, outcome: Outcome | None = None) -> None:
         """Keeps how a question ended, unless another was asked meanwhile."""
         if question is self._last_question:
-            self.last_end, self.last_outcome = how, outcome or self.last_outcome
+            self.last_end, self.last_outcome = how, outcome
 
     def outdate(self, uri: str) -> None:
         """Ends the question about a document that has not been answered yet: there is an edit or a newer one."""
