@@ -33,9 +33,11 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE_MODEL = ROOT / "server" / "base_model"
 
 FLOOR_BITS_PER_BYTE = 1.6  # at most; on unseen packages see the card
-MIN_SAME_BEST, MAX_WORSE = 0.98, 0.005  # 8 bits beside fp32
+# 8 bits beside fp32. The best token was the same at 98.35 % of 8,544 tokens of packages (part `fidelity` of the bench),
+# at 98.0 % of these 6,000, which change with our files; by chance that is 0.2 points more or less.
+MIN_SAME_BEST, MAX_WORSE = 0.975, 0.005
 MIN_SHARE_WRITTEN = 0.5
-N_TEXTS, N_TEXT_TOKENS = 10, 300
+N_TEXTS, N_TEXT_TOKENS = 20, 300
 N_PROMPTS, N_GREEDY_TOKENS = 8, 24
 N_CURSORS, MAX_LINE_TOKENS = 16, 48
 
