@@ -134,6 +134,17 @@ async def asked(session: Session, drawn: str) -> asyncio.Task[tuple[Offer, ...]]
     return task
 
 
+async def held(session: Session, monkeypatch: pytest.MonkeyPatch) -> asyncio.Task[tuple[Offer, ...]]:
+    """A question whose answer is made, and held until the keys have rested."""
+    monkeypatch.setattr("server.session.HEAD_START_S", 60.0)
+    session.configure(Settings(completion=NEVER), ())
+    task = await asked(session, RETURN)
+    async with asyncio.timeout(WAIT_S):
+        while session.last_outcome is None:
+            await asyncio.sleep(0.001)
+    return task
+
+
 RETURN = "def add(first, second):\n    return <|>\n"
 TYPED = "def add(first, second):\n    return f<|>\n"
 
@@ -366,12 +377,7 @@ async def test_the_prompt_is_read_while_the_keys_rest(session: Session, gate: Ga
 async def test_the_answer_is_made_while_the_keys_rest_and_held_until_they_have(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.session.HEAD_START_S", 60.0)
-    session.configure(Settings(completion=NEVER), ())
-    task = await asked(session, RETURN)
-    async with asyncio.timeout(WAIT_S):
-        while session.last_outcome is None:
-            await asyncio.sleep(0.001)
+    task = await held(session, monkeypatch)
     assert not task.done() and session.figures.n_model_answers == 0
     session.outdate(URI)
     assert await task == () and session.figures.n_shown == 0
@@ -384,12 +390,7 @@ async def test_the_answer_is_made_while_the_keys_rest_and_held_until_they_have(
 async def test_a_held_answer_that_the_editor_cancels_is_one_that_was_cancelled(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.session.HEAD_START_S", 60.0)
-    session.configure(Settings(completion=NEVER), ())
-    task = await asked(session, RETURN)
-    async with asyncio.timeout(WAIT_S):
-        while session.last_outcome is None:
-            await asyncio.sleep(0.001)
+    task = await held(session, monkeypatch)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
