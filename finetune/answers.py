@@ -106,6 +106,7 @@ def _completed(model: LoadedModel, cache: PrefixCache, point: Point, index: Live
     document, prompt = _asked(model, point)
     offset = len(point.before)
     opinion = None if index is None else index.opinion(document, offset, len(prompt.pending), model.tokenizer)
+    ranked = None if index is None else index.ranked(document, offset)
     cursor = cursor_between(point.before, point.after, document.language)
     written = generate(
         cache,
@@ -118,7 +119,7 @@ def _completed(model: LoadedModel, cache: PrefixCache, point: Point, index: Live
         mixer=opinion,
         proposer=opinion,
     )
-    lines = [] if index is None else index.lines(document, offset)
+    lines = [] if ranked is None else ranked.result()
     probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
     is_line = bool(lines) and lines[0].probability > probability
     return lines[0].text if is_line else written.text.split("\n")[0].rstrip()

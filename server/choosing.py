@@ -1,14 +1,16 @@
 """What is offered at a cursor: a line that the index knows, or what the model writes, whichever is likelier right.
 
-Both say how likely the line ends exactly so. A line that is nearly sure is offered at once, without the model. Each
-text goes through the filters; one that they hold back makes room for the next.
+Both say how likely the line ends exactly so. The lines are ranked while the model reads; one that is nearly sure is
+offered at once, and the model stops. Each text goes through the filters; one that they hold back makes room for the
+next.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ MAX_ATTEMPTS = 2  # beginnings that the model tries where the filters hold the f
 # how often lines and the model's texts are right at which probability, and either may be the likelier one
 # (ARCHITECTURE.md, decision 22); above, the model is not waited for.
 MAX_LINES = 3  # of the index that the filters look at
-SURE = 0.8  # probability from which a line of the index is offered without asking the model
+SURE = 0.8  # probability from which a line of the index is offered whatever the model says
 _WITHOUT_TEXT = {
     "deadline": "the deadline came before the first word",
     "length": "there was no room for a word (completion.maxNewTokens, or the model's longest text)",
@@ -79,14 +81,15 @@ class _Judged:
         return left is not None, confidence_of(left or self.unfiltered)
 
 
-def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None) -> Choice:
-    """The texts to offer, the likeliest first: one when nobody asked."""
+def choose(task: Task, model: LoadedModel, ranked: Future[list[Line]] | None, opinion: Opinion | None) -> Choice:
+    """The texts to offer, the likeliest first: one when nobody asked. `ranked` are the index's lines, when they are."""
     choice, judge = Choice(), _Judge(task)
     if task.is_automatic:
-        judged = _first_that_passes(task, model, lines, opinion, choice, judge)
+        judged = _first_that_passes(task, model, ranked, opinion, choice, judge)
     else:
         written = [each for each in _written(task, model, opinion, choice) if not _is_given_up(each, choice)]
-        judged = [*map(judge, lines[: task.n_wanted]), *map(judge, written)] if not choice.ended else []
+        lines = ranked.result()[: task.n_wanted] if ranked is not None and not choice.ended else []
+        judged = [*map(judge, lines), *map(judge, written)] if not choice.ended else []
     judged.sort(key=lambda each: each.worth, reverse=True)
     passed = [each.filtered.candidate for each in judged if each.filtered.candidate is not None]
     choice.candidates = tuple(passed[: task.n_wanted])
@@ -100,32 +103,47 @@ def choose(task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opini
 
 
 def _first_that_passes(
-    task: Task, model: LoadedModel, lines: Sequence[Line], opinion: Opinion | None, choice: Choice, judge: _Judge
+    task: Task,
+    model: LoadedModel,
+    ranked: Future[list[Line]] | None,
+    opinion: Opinion | None,
+    choice: Choice,
+    judge: _Judge,
 ) -> list[_Judged]:
     """The likeliest text that the filters let pass, alone; else all that they held back.
 
-    The model is asked once no line is nearly sure, and asked again where its text is held back.
+    The model writes until a line is found to be nearly sure, and again where its text is held back.
     """
     judged: list[_Judged] = []
-    # Of lines that are too unlikely one is enough, to be told of.
-    waiting = [line for line in lines[:MAX_LINES] if line.probability >= task.min_confidence] or list(lines[:1])
+    waiting = _Waiting(ranked, task.min_confidence)
 
     def passes(source: Line | Generation) -> bool:
         judged.append(judge(source))
         return judged[-1].filtered.candidate is not None
 
-    def at_least(probability: float) -> Iterator[Line]:
-        while waiting and waiting[0].probability >= probability:
-            yield waiting.pop(0)
+    def is_decided() -> bool:
+        """Whether a line that is nearly sure passes; each is looked at once, as soon as they are ranked."""
+        return waiting.is_ranked and any(map(passes, waiting.at_least(SURE)))
 
-    if any(map(passes, at_least(SURE))):
+    if is_decided():
         return judged[-1:]
-    for generation in _written(task, model, opinion, choice):
-        if _is_given_up(generation, choice):
+    decided = False
+
+    def is_stopped() -> bool:
+        nonlocal decided
+        decided = decided or is_decided()
+        return decided or task.cancelled()
+
+    for generation in _written(replace(task, cancelled=is_stopped), model, opinion, choice):
+        if not decided and _is_given_up(generation, choice):
             return []
+        # The model may have been quicker: what is offered does not depend on it.
+        if decided or any(map(passes, waiting.at_least(SURE))):
+            choice.generations.clear()
+            return judged[-1:]
         # Of a text that has not ended nobody knows how likely the whole is: a line that is likely enough goes first.
         is_whole = generation.finish == "stop"
-        if any(map(passes, at_least(judge.confidence(generation) if is_whole else task.min_confidence))):
+        if any(map(passes, waiting.at_least(judge.confidence(generation) if is_whole else task.min_confidence))):
             return judged[-1:]
         if generation.finish == "unlikely":  # the filters may cut off what made it so
             if passes(replace(generation, finish="stop")):
@@ -136,7 +154,30 @@ def _first_that_passes(
             return judged[-1:]
         if not generation.text or judged[-1].filtered.verdicts[-1].filter == "confidence":
             break  # nothing is to be written here, or nothing better will come
-    return judged[-1:] if any(map(passes, at_least(-1.0))) else judged
+    return judged[-1:] if any(map(passes, waiting.at_least(-1.0))) else judged
+
+
+class _Waiting:
+    """The lines that no filter has looked at, the likeliest first; they may have yet to be ranked."""
+
+    def __init__(self, ranked: Future[list[Line]] | None, min_confidence: float) -> None:
+        self._ranked, self._least = ranked, min_confidence
+        self._lines: list[Line] | None = None if ranked is not None else []
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether asking for them waits for nothing."""
+        return self._ranked is None or self._ranked.done()
+
+    def at_least(self, probability: float) -> Iterator[Line]:
+        """Takes those that are as likely; waits until they are ranked."""
+        if self._lines is None:
+            assert self._ranked is not None
+            lines = self._ranked.result()
+            # Of lines that are too unlikely one is enough, to be told of.
+            self._lines = [line for line in lines[:MAX_LINES] if line.probability >= self._least] or lines[:1]
+        while self._lines and self._lines[0].probability >= probability:
+            yield self._lines.pop(0)
 
 
 def _is_given_up(generation: Generation, choice: Choice) -> bool:

@@ -104,7 +104,7 @@ def complete(
         return Outcome((), "the line is too long to be source code", clock.stages)
     with clock.stage("index"):
         opinion = _opinion(request, place, inserted, model, index)
-        lines = index.lines(request.document, request.offset, inserted) if index is not None else ()
+        ranked = index.ranked(request.document, request.offset, inserted) if index is not None else None
     is_automatic = request.trigger == "automatic"
     task = Task(
         cursor=place.cursor,
@@ -118,7 +118,7 @@ def complete(
         deadline=deadline,
         cancelled=cancelled,
     )
-    choice = choose(task, model, lines, opinion)
+    choice = choose(task, model, ranked, opinion)
     clock.stages.update(choice.milliseconds)
     suggestions = _suggestions(choice, request, inserted)
     generations = choice.generations
@@ -149,7 +149,7 @@ def prefill_ahead(
 ) -> None:
     """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it, and readies the index."""
     if index is not None:
-        index.lines(document, offset)
+        index.ranked(document, offset)
     place = _place(document, min(max(offset, 0), len(document.text)), "", model, settings, index)
     if not place.cursor.is_overlong:
         model.completion_cache.advance(place.prompt.token_ids, n_keep=0, should_stop=cancelled)

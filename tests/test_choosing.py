@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
 import pytest
 
 from server.choosing import SURE, Choice, Task, choose
@@ -24,15 +28,28 @@ def line(text: str, probability: float) -> Line:
 
 
 def chosen(
-    marked: str, model: LoadedModel, *lines: Line, n_wanted: int = 1, least: float = 0.0, n_tokens: int = 48
+    marked: str,
+    model: LoadedModel,
+    *lines: Line,
+    n_wanted: int = 1,
+    least: float = 0.0,
+    n_tokens: int = 48,
+    later: Future[list[Line]] | None = None,
+    cancelled: Callable[[], bool] = never,
 ) -> Choice:
     text, offset = split_at_cursor(marked)
     cursor = cursor_between(text[:offset], text[offset:], language_for("python"))
     context = context_at(document(marked)[0], offset)
     prompt = completion_prompt(context, model.tokenizer, model.token_index, 1024, 48)
     is_automatic = n_wanted == 1
-    task = Task(cursor, prompt, False, n_wanted, is_automatic, least, n_tokens, None, never)
-    return choose(task, model, lines, None)
+    task = Task(cursor, prompt, False, n_wanted, is_automatic, least, n_tokens, None, cancelled)
+    return choose(task, model, later or ranked(*lines), None)
+
+
+def ranked(*lines: Line) -> Future[list[Line]]:
+    future: Future[list[Line]] = Future()
+    future.set_result(list(lines))
+    return future
 
 
 def texts(choice: Choice) -> list[str]:
@@ -50,6 +67,35 @@ def test_a_sure_line_does_not_wait_for_the_model() -> None:
     choice = chosen("x = <|>\n", model, line("total", SURE))
     assert texts(choice) == ["total"] and choice.generations == [] and "decode" not in choice.milliseconds
     assert chosen("x = <|>\n", model, line("total", SURE - 0.01)).generations
+
+
+def test_a_sure_line_that_is_found_while_the_model_writes_stops_it() -> None:
+    later: Future[list[Line]] = Future()
+    asked: list[bool] = []
+
+    def cancelled() -> bool:
+        asked.append(True)
+        if len(asked) == 3:
+            later.set_result([line("total", SURE)])
+        return False
+
+    choice = chosen("x = <|>\n", writer("x = price_of_all_that_is_sold\n"), later=later, cancelled=cancelled)
+    assert texts(choice) == ["total"] and choice.generations == []
+    assert len(asked) == 3  # nothing was written afterwards
+
+
+def test_a_sure_line_is_offered_even_if_the_model_was_quicker() -> None:
+    later: Future[list[Line]] = Future()
+    threading.Timer(0.2, later.set_result, [[line("total", SURE)]]).start()
+    choice = chosen("x = <|>\n", writer("x = price\n"), later=later)
+    assert texts(choice) == ["total"] and choice.generations == []
+
+
+def test_whoever_is_cancelled_waits_for_no_lines() -> None:
+    choice = chosen("x = <|>\n", writer("x = price\n"), later=Future(), cancelled=lambda: True)
+    assert texts(choice) == [] and "cancelled" in choice.ended
+    choice = chosen("x = <|>\n", writer("x = price\n"), later=Future(), cancelled=lambda: True, n_wanted=3)
+    assert texts(choice) == [] and "cancelled" in choice.ended
 
 
 def test_where_there_is_no_room_for_a_word_that_is_said() -> None:

@@ -394,7 +394,7 @@ def test_drafts_go_on_behind_the_pending_text_of_a_prompt() -> None:
     opinion = LiveIndex().opinion(document(text), len(text), len(prompt.pending), BYTES)
     drafts = opinion.propose(prompt.pending, 4)
     assert drafts == []  # four bytes agree: too few to guess several tokens
-    text = "some_value = compute(1)\r\nsome_value = comp"
+    text = "some_value_of_theirs = compute(1)\r\nsome_value_of_theirs = comp"
     opinion = LiveIndex().opinion(document(text), len(text), len(prompt.pending), BYTES)
     assert [BYTES.token_bytes(token_id) for token_id in opinion.propose(prompt.pending, 4)] == [b"u", b"t", b"e", b"("]
 

@@ -233,18 +233,19 @@ def test_the_share_of_the_first_token_is_found_though_it_began_before_the_cursor
 
 
 def test_a_long_match_proposes_what_follows_within_its_line() -> None:
-    opinion = opinion_of([tier_of("result = self.named = value\nx = 1\n")], "result = self")
+    opinion = opinion_of([tier_of("the_result_of_it_all = self.named = value\nx = 1\n")], "the_result_of_it_all = self")
     drafts = opinion.propose(b"", 9)
     assert [WORDS.token_bytes(token_id) for token_id in drafts] == [b".", b"named", b" = ", b"value"]
     assert 0 < len(drafts) <= DRAFT_TOKENS and len(drafts) == opinion.n_drafted
-    assert opinion_of([tier_of("result = self.named\n")], "result = self").propose(b"", 1) == [WORDS.id_of(".")]
+    again = opinion_of([tier_of("the_result_of_it_all = self.named\n")], "the_result_of_it_all = self")
+    assert again.propose(b"", 1) == [WORDS.id_of(".")]
 
 
 def test_no_draft_of_a_short_match_nor_before_the_cursor_nor_beyond_the_line() -> None:
-    tier = tier_of("result = self.named\nx = 1\n")
+    tier = tier_of("the_result_of_it_all = self.named\nx = 1\n")
     assert opinion_of([tier], "q = self").propose(b"", 4) == []
-    assert opinion_of([tier], "result = self", pending=".na").propose(b".", 4) == []
-    assert opinion_of([tier], "result = self.named").propose(b"", 4) == []
+    assert opinion_of([tier], "the_result_of_it_all = self", pending=".na").propose(b".", 4) == []
+    assert opinion_of([tier], "the_result_of_it_all = self.named").propose(b"", 4) == []
 
 
 def write(model_seed: int | str, past: str, tiers: Sequence[Tier], drafts: bool) -> tuple[Generation, Opinion, int]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from server.index.at_hand import MAX_PAST, clean_parts, searched, unix_at, useless_on_a_blank_line, utf8
 from server.index.built_files import BuiltFiles, numbers_of
 from server.index.line_weights import LineEvidence
-from server.index.lines import WINDOW_BYTES, Line, LineEnds, Surroundings, Windows, evidence_of, likely_lines, line_ends
+from server.index.lines import WINDOW_BYTES, Line, LineEnds, Surroundings, line_ends
 from server.index.lookup import Tier
+from server.index.ranking import Found, Ranking
 from server.index.segment import Segment, SegmentFile
 from server.lm.context import Document, Snippet, unix_lines
 from server.repository.secrets import scrub
@@ -67,8 +69,7 @@ class LiveIndex:
         self._together: tuple[Mapping[str, _Changed], Segment] | None = None
         self._around: tuple[tuple[str, str, str], Segment] | None = None
         self._first_tokens: tuple[str, FirstTokens] | None = None
-        self._windows = Windows()
-        self._lines: tuple[tuple[Document, int, str, int], list[Line]] | None = None
+        self._ranking = Ranking()
         self._n_changes = 0
         self._n_changes_of: dict[str, int] = {}
 
@@ -188,26 +189,36 @@ class LiveIndex:
             refused=None if line.strip() else useless_on_a_blank_line(text[offset:]),
         )
 
-    def lines(self, document: Document, offset: int, inserted: str = "") -> list[Line]:
-        """How the line at a cursor of `document` may end, the likeliest first."""
+    def ranked(self, document: Document, offset: int, inserted: str = "") -> Future[list[Line]]:
+        """How the line at a cursor of `document` may end, the likeliest first, once that is known.
+
+        It is found out in another thread, whoever asked before gets nothing if that has not begun.
+        """
         key = document, offset, inserted, self._n_changes
-        if self._lines is None or self._lines[0] != key:  # reading ahead has often asked the same
-            self._lines = key, likely_lines(*self._line_ends(document, offset, inserted), self._windows)
-        return self._lines[1]
+        known = self._ranking.known(key)  # reading ahead has often asked the same
+        return known or self._ranking.begin(key, self._line_ends(document, offset, inserted))
+
+    def lines(self, document: Document, offset: int, inserted: str = "") -> list[Line]:
+        """The same for whoever waits."""
+        return self.ranked(document, offset, inserted).result()
 
     def line_evidence(self, document: Document, offset: int) -> dict[bytes, LineEvidence]:
         """What there is to judge each end of the line by, for whoever fits the weights."""
-        found, cursor = self._line_ends(document, offset, "")
-        return dict(zip(found, evidence_of(found, cursor, self._windows), strict=True))
+        return self._ranking.evidence(self._line_ends(document, offset, ""))
 
-    def _line_ends(self, document: Document, offset: int, inserted: str) -> tuple[LineEnds, Surroundings]:
+    def _line_ends(self, document: Document, offset: int, inserted: str) -> Found:
+        """What searches for the ends: in any thread, in what is known now."""
         tiers = self.tiers(document, offset)
-        text, offset = unix_at(document.text, offset)
-        past = utf8(text[max(offset - MAX_PAST, 0) : offset] + unix_lines(inserted))
-        rest, _, below = text[offset : offset + MAX_PAST + WINDOW_BYTES].partition("\n")
-        cursor = Surroundings(document.path, past, utf8(rest), utf8(below)[:WINDOW_BYTES])
-        refused = None if cursor.line.strip() else useless_on_a_blank_line(text[offset:])
-        return line_ends(tiers, cursor, refused), cursor
+
+        def found() -> tuple[LineEnds, Surroundings]:
+            text, at = unix_at(document.text, offset)
+            past = utf8(text[max(at - MAX_PAST, 0) : at] + unix_lines(inserted))
+            rest, _, below = text[at : at + MAX_PAST + WINDOW_BYTES].partition("\n")
+            cursor = Surroundings(document.path, past, utf8(rest), utf8(below)[:WINDOW_BYTES])
+            refused = None if cursor.line.strip() else useless_on_a_blank_line(text[at:])
+            return line_ends(tiers, cursor, refused), cursor
+
+        return found
 
     def snippets(self, document: Document, offset: int) -> tuple[Snippet, ...]:
         """Definitions in other files for the prompt, as they were when the index was built."""

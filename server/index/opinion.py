@@ -25,7 +25,7 @@ LEAST = 1e-30  # probability
 WORD = frozenset(bytes([byte]) for byte in b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 MAX_SOURCES = 3  # that are told of one token
 DRAFT_TOKENS = 8  # decoding of verbatim lines is 1.4 times as fast with 4, 1.6 with 8 (part `index` of the bench)
-MIN_DRAFT_BYTES = 12  # a shorter match is no good guess at several tokens
+MIN_DRAFT_BYTES = 24  # a shorter match is no good guess at several tokens (ARCHITECTURE.md, decision 31)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,44 @@
+"""How the line at a cursor may end, ranked while the model reads: in a thread of its own, for the newest question.
+
+The model's forwards leave the interpreter to others, so that ranking costs whoever waits next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from server.index.line_weights import LineEvidence
+from server.index.lines import Line, LineEnds, Surroundings, Windows, evidence_of, likely_lines
+
+Found = Callable[[], tuple[LineEnds, Surroundings]]  # searches for the ends
+
+
+class Ranking:
+    """One thread that ranks, and what it found last. Asked from one thread."""
+
+    def __init__(self) -> None:
+        self._windows = Windows()  # touched by the thread alone
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loracle-lines")
+        self._last: tuple[Hashable, Future[list[Line]]] | None = None
+
+    def known(self, key: Hashable) -> Future[list[Line]] | None:
+        """What was asked last, if it has this key."""
+        return self._last[1] if self._last is not None and self._last[0] == key else None
+
+    def begin(self, key: Hashable, found: Found) -> Future[list[Line]]:
+        """The lines, the likeliest first, when they are ranked; what was asked before and has not begun is dropped."""
+        if self._last is not None:
+            self._last[1].cancel()
+        future = self._thread.submit(lambda: likely_lines(*found(), self._windows))
+        self._last = key, future
+        return future
+
+    def evidence(self, found: Found) -> dict[bytes, LineEvidence]:
+        """What there is to judge each end by."""
+
+        def judged() -> dict[bytes, LineEvidence]:
+            ends, cursor = found()
+            return dict(zip(ends, evidence_of(ends, cursor, self._windows), strict=True))
+
+        return self._thread.submit(judged).result()
