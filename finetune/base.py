@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.lm.adapter_manifest import BaseIdentity
-from server.lm.checkpoint import Weights, open_checkpoint, resolve_model
+from server.lm.checkpoint import Weights, open_checkpoint
 from server.lm.errors import UserError
 from server.lm.model import base_identity
+from server.lm.model_folder import resolve_model
 from server.lm.tokenizer import BytePairTokenizer, SpecialTokens, load_tokenizer
 
 MAX_TOKENS = 2**16  # rows of training hold ids of 16 bits

@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel
 
 from finetune.pretrain.run_folder import weights_sha256, write_card, write_evaluation
 from finetune.pretrain.shipping import BASE_MODEL, ShippingError, ship
-from server.lm import checkpoint
+from server.lm import model_folder
 from server.lm.checkpoint import CheckpointError
 from server.lm.model import load_model
 from server.lm.tokenizer import TokenizerError, load_tokenizer
@@ -184,4 +184,4 @@ def test_the_same_weights_may_be_shipped_again_with_another_card(run, tmp_path):
 
 
 def test_by_default_it_goes_where_the_server_looks():
-    assert BASE_MODEL == checkpoint._BASE_MODEL
+    assert BASE_MODEL == model_folder._BASE_MODEL

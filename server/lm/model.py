@@ -12,10 +12,11 @@ from typing import Literal
 
 from server.lm.adapter import merge_adapter, taught_tokens
 from server.lm.adapter_manifest import AdapterError, BaseIdentity, check_fits, check_whole, read_manifest
-from server.lm.checkpoint import Checkpoint, CheckpointError, CheckpointWeights, open_checkpoint, resolve_model
+from server.lm.checkpoint import Checkpoint, CheckpointError, CheckpointWeights, open_checkpoint
 from server.lm.engine import Engine, PrefixCache
 from server.lm.graph import Precision
 from server.lm.healing import TokenIndex
+from server.lm.model_folder import resolve_model
 from server.lm.prompt import PROMPT_VERSION
 from server.lm.tokenizer import BytePairTokenizer, Tokenizer, load_tokenizer
 

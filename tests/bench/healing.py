@@ -35,8 +35,8 @@ class Healed:
 
 def run(options: Options) -> list[Row]:
     """Looks at cursors anywhere in the files."""
-    from server.lm.checkpoint import resolve_model
     from server.lm.healing import TokenIndex
+    from server.lm.model_folder import resolve_model
     from server.lm.tokenizer import load_tokenizer
 
     if not options.files:

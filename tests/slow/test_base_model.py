@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from server.lm.checkpoint import resolve_model
 from server.lm.context import Document, context_at
 from server.lm.cursor import cursor_between
 from server.lm.decode import Generation, generate
 from server.lm.languages import language_for
 from server.lm.model import LoadedModel, load_model
+from server.lm.model_folder import resolve_model
 from server.lm.prompt import completion_prompt, explanation_prompt, file_header
 from server.lm.stopping import stop_rule
 from server.lm.tokenizer import SPECIAL_TOKEN_NAMES
