@@ -8,18 +8,15 @@ next.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from server.filters.candidate import Candidate
-from server.filters.confidence import confidence_of
-from server.filters.pipeline import Filtered, Verdict, apply
-from server.lm.cursor import Cursor
+from server.filters.pipeline import Verdict
+from server.judging import Judge, Judged, Task
 from server.lm.decode import Generation, Worth, alternatives, attempts
-from server.lm.prompt import Prompt
 from server.lm.stopping import stop_rule
 
 if TYPE_CHECKING:
@@ -39,21 +36,6 @@ _WITHOUT_TEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A cursor made ready for the model, and how far it may go."""
-
-    cursor: Cursor
-    prompt: Prompt
-    multiline: bool  # several lines are welcome
-    n_wanted: int
-    is_automatic: bool  # nobody asked for it
-    min_confidence: float  # 0..1
-    max_new_tokens: int
-    deadline: float | None  # seconds of time.monotonic
-    cancelled: Callable[[], bool]
-
-
 @dataclass(slots=True)
 class Choice:
     """What came of a task."""
@@ -66,24 +48,9 @@ class Choice:
     milliseconds: dict[str, float] = field(default_factory=dict)  # by stage
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """One text, where it is from, and what the filters made of it."""
-
-    source: Line | Generation
-    unfiltered: Candidate
-    filtered: Filtered
-
-    @property
-    def worth(self) -> tuple[bool, float]:
-        """Whether the filters left something, and how likely that is right, or would have been."""
-        left = self.filtered.candidate
-        return left is not None, confidence_of(left or self.unfiltered)
-
-
 def choose(task: Task, model: LoadedModel, ranked: Future[list[Line]] | None, opinion: Opinion | None) -> Choice:
     """The texts to offer, the likeliest first: one when nobody asked. `ranked` are the index's lines, when they are."""
-    choice, judge = Choice(), _Judge(task)
+    choice, judge = Choice(), Judge(task)
     if task.is_automatic:
         judged = _first_that_passes(task, model, ranked, opinion, choice, judge)
     else:
@@ -108,13 +75,13 @@ def _first_that_passes(
     ranked: Future[list[Line]] | None,
     opinion: Opinion | None,
     choice: Choice,
-    judge: _Judge,
-) -> list[_Judged]:
+    judge: Judge,
+) -> list[Judged]:
     """The likeliest text that the filters let pass, alone; else all that they held back.
 
     The model writes until a line is found to be nearly sure, and again where its text is held back.
     """
-    judged: list[_Judged] = []
+    judged: list[Judged] = []
     waiting = _Waiting(ranked, task.min_confidence)
 
     def passes(source: Line | Generation) -> bool:
@@ -242,53 +209,6 @@ def _worth(task: Task) -> Worth | None:
     return lambda text, logprob: logprob >= least or "\n" in text
 
 
-class _Judge:
-    """Puts texts through the filters, and counts the milliseconds."""
-
-    def __init__(self, task: Task) -> None:
-        self.spent_ms = 0.0
-        self._task = task
-
-    def confidence(self, source: Line | Generation) -> float:
-        """How likely a text is right before any filter has touched it."""
-        return confidence_of(self._candidate(source))
-
-    def given_up(self, generation: Generation) -> _Judged:
-        """A text that was too unlikely before it had ended."""
-        least = self._task.min_confidence
-        reason = f"the confidence fell below {least:.2f} (completion.minConfidence) while the model wrote"
-        return _Judged(
-            generation, self._candidate(generation), Filtered(None, (Verdict("confidence", "rejected", reason),))
-        )
-
-    def __call__(self, source: Line | Generation) -> _Judged:
-        """A text with what the filters made of it."""
-        began = time.perf_counter()
-        candidate = self._candidate(source)
-        judged = _Judged(source, candidate, apply(candidate))
-        self.spent_ms += 1000 * (time.perf_counter() - began)
-        return judged
-
-    def _candidate(self, source: Line | Generation) -> Candidate:
-        task = self._task
-        candidate = Candidate(
-            text=source.text,
-            cursor=task.cursor,
-            multiline=task.multiline,
-            is_automatic=task.is_automatic,
-            min_confidence=task.min_confidence,
-        )
-        if isinstance(source, Generation):
-            return replace(
-                candidate,
-                finish=source.finish,
-                token_texts=source.token_texts,
-                token_logprobs=source.token_logprobs,
-                end_logprob=source.end_logprob,
-            )
-        return replace(candidate, token_texts=(source.text,), token_logprobs=(math.log(source.probability),))
-
-
 def _shares(source: Line | Generation, opinion: Opinion | None) -> tuple[Share, ...]:
     """How much of a text is the index's."""
     from server.index.opinion import Share
@@ -298,7 +218,7 @@ def _shares(source: Line | Generation, opinion: Opinion | None) -> tuple[Share, 
     return tuple(opinion.shares(source.token_texts)) if opinion is not None else ()
 
 
-def _ending(judged: _Judged) -> str:
+def _ending(judged: Judged) -> str:
     """At which step it ended, in words, where nothing is offered."""
     source = judged.source
     if isinstance(source, Generation) and not source.text:

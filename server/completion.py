@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from server.choosing import Choice, Task, choose
+from server.choosing import Choice, choose
 from server.filters.confidence import confidence_of
 from server.filters.pipeline import Verdict
+from server.judging import Task
 from server.lm.context import Document, context_at
 from server.lm.cursor import MAX_ABOVE, MAX_BELOW, Cursor, cursor_between
 from server.lm.engine import never

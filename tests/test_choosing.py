@@ -8,9 +8,10 @@ from concurrent.futures import Future
 
 import pytest
 
-from server.choosing import SURE, Choice, Task, choose
+from server.choosing import SURE, Choice, choose
 from server.index.lines import Line
 from server.index.sources import Source
+from server.judging import Task
 from server.lm.context import context_at
 from server.lm.cursor import cursor_between
 from server.lm.engine import never
