@@ -8,15 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.index.at_hand import MAX_ABOVE, MAX_BELOW
-from server.index.live import (
-    CHANGED,
-    DEPENDENCIES,
-    MAX_FRESH,
-    REPOSITORY,
-    THIS_FILE,
-    LiveIndex,
-    without_secrets,
-)
+from server.index.changed import CHANGED, MAX_FRESH, without_secrets
+from server.index.live import DEPENDENCIES, REPOSITORY, THIS_FILE, LiveIndex
 from server.index.lookup import Follower, Tier
 from server.index.segment import Segment, SegmentFile
 from server.lm.context import Document, context_at, unix_lines

@@ -19,7 +19,8 @@ from server.index import build as build_module
 from server.index import preparing
 from server.index.build_process import Result
 from server.index.builder import Built
-from server.index.live import DEPENDENCIES, MAX_FRESH, REPOSITORY, THIS_FILE, LiveIndex
+from server.index.changed import MAX_FRESH
+from server.index.live import DEPENDENCIES, REPOSITORY, THIS_FILE, LiveIndex
 from server.index.segment import Segment, SegmentFile
 from server.indexed_folder import MAX_SINGLE_CHANGES
 from server.indexing import Indexing
@@ -714,7 +715,7 @@ class Prepared:
             assert self._done.acquire(timeout=WAIT_S)
 
     def _is_ready(self, live: LiveIndex) -> bool:
-        together = live._together[0] if live._together is not None else {}
+        together = live._searchable._together[0] if live._searchable._together is not None else {}
         return not any(each.may_need_segment and together.get(path) is not each for path, each in live._changed.items())
 
 

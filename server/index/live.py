@@ -1,72 +1,43 @@
 """The index as it is now: what was built from the disk, and over it the files that have changed or are open.
 
-Told of changes from one thread, asked from another. A file is cut of its secrets here as in the build; one that may
-not be read is refused by whoever tells, and one that is not as it was built is hidden by them. The text on the line of
-the cursor never answers for itself.
+Told of changes from one thread, asked from another. A file that may not be read is refused by whoever tells, and one
+that is not as it was built is hidden by them. The text on the line of the cursor never answers for itself.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from server.index.at_hand import MAX_PAST, clean_parts, searched, unix_at, useless_on_a_blank_line, utf8
 from server.index.built_files import BuiltFiles, numbers_of
+from server.index.changed import CHANGED, Changed, Clean, Searchable, without_secrets
 from server.index.line_weights import LineEvidence
 from server.index.lines import WINDOW_BYTES, Line, LineEnds, Surroundings, line_ends
 from server.index.lookup import Tier
 from server.index.ranking import Found, Ranking
 from server.index.segment import Segment, SegmentFile
 from server.lm.context import Document, Snippet, unix_lines
-from server.repository.secrets import scrub
 
 if TYPE_CHECKING:
     from server.index.opinion import FirstTokens, Opinion
     from server.lm.tokenizer import Tokenizer
 
-MAX_FRESH = 4  # changed files that are searched one by one; more are put together where nobody waits
 MAX_CHANGED_BYTES = 2_000_000  # of changed files that are held; beyond that they wait for the next build
 
-THIS_FILE, CHANGED, REPOSITORY, DEPENDENCIES = "this file", "changed files", "repository", "dependencies"
-
-# A file's path and text -> what of it may be searched; None for nothing.
-Clean = Callable[[str, str], bytes | None]
-
-
-def without_secrets(_path: str, text: str) -> bytes | None:
-    """`text` with Unix line ends and its secrets cut."""
-    return scrub(unix_lines(text)).text.encode("utf-8", "replace")
-
-
-@dataclass(slots=True)
-class _Changed:
-    """A file that differs from what was built; None for one that is gone."""
-
-    text: str | None
-    is_open: bool
-    is_cleaned: bool = False
-    cleaned: bytes | None = None  # of `text`, made when first needed
-    compared: tuple[Segment, bool] | None = None  # what was built, and whether it holds the same text
-    segment: Segment | None = None
-
-    @property
-    def may_need_segment(self) -> bool:
-        """Whether there is text, as far as is known, and no segment of it."""
-        return self.segment is None and (self.text if not self.is_cleaned else self.cleaned) is not None
+THIS_FILE, REPOSITORY, DEPENDENCIES = "this file", "repository", "dependencies"
 
 
 class LiveIndex:
     """One workspace folder's text, searchable. `path` everywhere is relative to the folder, parts separated by "/"."""
 
     def __init__(self, clean: Clean = without_secrets) -> None:
-        self._clean = clean
+        self._searchable = Searchable(clean)
         self._lock = threading.Lock()
         self._built = BuiltFiles({})
-        self._changed: dict[str, _Changed] = {}  # none of these is hidden in `_built`
-        self._together: tuple[Mapping[str, _Changed], Segment] | None = None
+        self._changed: dict[str, Changed] = {}  # none of these is hidden in `_built`
         self._around: tuple[tuple[str, str, str], Segment] | None = None
         self._first_tokens: tuple[str, FirstTokens] | None = None
         self._ranking = Ranking()
@@ -126,19 +97,19 @@ class LiveIndex:
             if former is not None and former.is_open and not is_open:
                 return
             if former is None or former.text != text or former.is_open != is_open:
-                self._set(path, _Changed(text, is_open))
+                self._set(path, Changed(text, is_open))
 
     def close(self, path: str, saved: str | None) -> None:
         """A file is no longer open; `saved` is its text on disk, None where there is none."""
         with self._lock:
-            self._set(path, _Changed(saved, is_open=False))
+            self._set(path, Changed(saved, is_open=False))
 
     def version_beside(self, path: str) -> int:
         """A number that changes with everything but the text of `path` itself."""
         with self._lock:
             return self._n_changes - self._n_changes_of.get(path, 0)
 
-    def _set(self, path: str, changed: _Changed) -> None:
+    def _set(self, path: str, changed: Changed) -> None:
         self._changed.pop(path, None)
         if changed.text is None and not changed.is_open:
             self._built.hide([path])
@@ -234,16 +205,14 @@ class LiveIndex:
         with self._lock:
             built, hidden, changed = self._built.segments, self._built.hidden_numbers, dict(self._changed)
         changed.pop(document.path, None)
-        # Of those that nobody has prepared only the last few are compared; the others are taken to differ.
-        raw = frozenset([path for path, each in changed.items() if not each.is_cleaned][:-MAX_FRESH])
-        changed = {path: each for path, each in changed.items() if path in raw or not self._is_built(built, path, each)}
+        changed = self._searchable.differing(changed, built.get(REPOSITORY))
         tiers = []
         if DEPENDENCIES in built:
             tiers.append(Tier(DEPENDENCIES, "dependencies", built[DEPENDENCIES], hidden[DEPENDENCIES]))
         if REPOSITORY in built:
             newer = numbers_of(built[REPOSITORY], (document.path, *changed))
             tiers.append(Tier(REPOSITORY, "repository", built[REPOSITORY], hidden[REPOSITORY] | newer))
-        tiers += self._changed_tiers(changed)
+        tiers += self._searchable.tiers(changed)
         tiers.append(self._this_file(document, offset))
         return tiers
 
@@ -251,49 +220,7 @@ class LiveIndex:
         """Makes what has changed searchable, so that the next search need not: for a thread that nobody waits for."""
         with self._lock:
             built, changed = self._built.segments, dict(self._changed)
-        changed = {path: each for path, each in changed.items() if not self._is_built(built, path, each)}
-        present = {path: each for path, each in changed.items() if self._cleaned(path, each) is not None}
-        together = self._together[0] if self._together is not None else {}
-        fresh = {path: each for path, each in present.items() if together.get(path) is not each}
-        if len(fresh) > MAX_FRESH:
-            self._together = present, Segment.build([_segment_file(path, each) for path, each in present.items()])
-        else:
-            for path, each in fresh.items():
-                each.segment = each.segment or Segment.build([_segment_file(path, each)])
-
-    def _changed_tiers(self, changed: Mapping[str, _Changed]) -> list[Tier]:
-        """The changed files: those that have been put together, and one by one those that came later.
-
-        Of those that nobody has prepared only the last few are: the others answer a little later.
-        """
-        together, segment = self._together or ({}, None)
-        tiers = []
-        if segment is not None:
-            stale = {path for path, each in together.items() if changed.get(path) is not each}
-            tiers.append(Tier(CHANGED, "repository", segment, numbers_of(segment, stale)))
-        fresh = {path: each for path, each in changed.items() if together.get(path) is not each}
-        unprepared = [path for path, each in fresh.items() if each.may_need_segment]
-        for path in unprepared[-MAX_FRESH:]:
-            if self._cleaned(path, fresh[path]) is not None:
-                fresh[path].segment = Segment.build([_segment_file(path, fresh[path])])
-        tiers += [Tier(CHANGED, "repository", each.segment) for each in fresh.values() if each.segment is not None]
-        return tiers
-
-    def _is_built(self, built: Mapping[str, Segment], path: str, changed: _Changed) -> bool:
-        """Whether an open file is as it was built: most are, and need no segment of their own."""
-        segment = built.get(REPOSITORY)
-        number = None if segment is None else segment.number_of(path)
-        if segment is None or number is None:
-            return False
-        if changed.compared is None or changed.compared[0] is not segment:
-            changed.compared = segment, segment.text_of(number) == self._cleaned(path, changed)
-        return changed.compared[1]
-
-    def _cleaned(self, path: str, changed: _Changed) -> bytes | None:
-        if not changed.is_cleaned:
-            changed.cleaned = None if changed.text is None else self._clean(path, changed.text)
-            changed.is_cleaned = True
-        return changed.cleaned
+        self._searchable.prepare(changed, built.get(REPOSITORY))
 
     def _this_file(self, document: Document, offset: int) -> Tier:
         """The document above and below the line of the cursor; the same as long as one line is typed in."""
@@ -321,7 +248,3 @@ def _folders_of(path: str) -> Iterator[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
-
-
-def _segment_file(path: str, changed: _Changed) -> SegmentFile:
-    return SegmentFile(path, changed.cleaned or b"")
