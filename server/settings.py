@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from server.setting_values import checked, expected, shown, type_schema
 
 SECTION = "loracle"
 
@@ -169,8 +170,8 @@ class _Reader:
                 return self._rejected(path, "an object with keys", value, before)
             return self._languages(before, value, path) if known.name == "languages" else self.read(before, value, path)
         kind, low, high = get_type_hints(type(owner))[known.name], known.metadata["low"], known.metadata["high"]
-        valid, checked = _checked(value, kind, low, high)
-        return checked if valid else self._rejected(path, _expected(kind, low, high), value, before)
+        valid, used = checked(value, kind, low, high)
+        return used if valid else self._rejected(path, expected(kind, low, high), value, before)
 
     def _languages(
         self, before: Mapping[str, tuple[Mapping[str, Any], ...]], value: Mapping[str, Any], path: tuple[str, ...]
@@ -190,8 +191,8 @@ class _Reader:
         return overrides
 
     def _rejected(self, path: tuple[str, ...], wanted: str, value: object, used: T) -> T:
-        holds = "" if is_dataclass(used) or isinstance(used, Mapping) else f"; {_shown(used)} is used"
-        self._problem(path, f"must be {wanted}, not {_shown(value)}{holds}")
+        holds = "" if is_dataclass(used) or isinstance(used, Mapping) else f"; {shown(used)} is used"
+        self._problem(path, f"must be {wanted}, not {shown(value)}{holds}")
         return used
 
     def _problem(self, path: tuple[str, ...], says: str) -> None:
@@ -207,47 +208,6 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         outer = result.get(head)
         result[head] = {**outer, **inner} if isinstance(outer, Mapping) and isinstance(inner, Mapping) else inner
     return result
-
-
-def _checked(value: object, kind: Any, low: float | None, high: float | None) -> tuple[bool, Any]:
-    """Whether `value` is of the declared kind and within its range, and the value in that kind."""
-    if get_origin(kind) is Literal:
-        return value in get_args(kind), value
-    if kind is bool:
-        return isinstance(value, bool), value
-    if kind is str:
-        return isinstance(value, str) and value != "", value
-    if kind == tuple[str, ...]:
-        valid = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-        return valid, tuple(value) if isinstance(value, (list, tuple)) else ()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False, value
-    if isinstance(value, float) and not math.isfinite(value):
-        return False, value
-    whole = kind is not float
-    # Some editors know only one kind of number and send 30.0.
-    number = int(value) if whole and value == int(value) else value
-    in_range = (low is None or number >= low) and (high is None or number <= high)
-    return in_range and (not whole or isinstance(number, int)), number
-
-
-def _expected(kind: Any, low: float | None, high: float | None) -> str:
-    """The valid values of a declaration in words."""
-    if get_origin(kind) is Literal:
-        *most, last = (f'"{choice}"' for choice in get_args(kind))
-        return f"{', '.join(most)} or {last}"
-    if kind in (bool, str) or kind == tuple[str, ...]:
-        return {bool: "true or false", str: "a text"}.get(kind, "a list of texts")
-    number = "a number" if kind is float else "a whole number"
-    return number if low is None or high is None else f"{number} from {low:g} to {high:g}"
-
-
-def _shown(value: object) -> str:
-    try:
-        text = json.dumps(value, default=str)
-    except ValueError:  # Python writes no whole number of more than a few thousand digits
-        return "a value that is too long to show"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def camel_case(name: str) -> str:
@@ -271,7 +231,7 @@ def settings_table() -> str:
             if is_dataclass(default):
                 continue
             limits = (each.metadata.get("low"), each.metadata.get("high"))
-            values = "an object" if each.name == "languages" else _expected(kinds[each.name], *limits)
+            values = "an object" if each.name == "languages" else expected(kinds[each.name], *limits)
             name = f"{prefix}{camel_case(each.name)}"
             rows.append(f"| `{name}` | `{json.dumps(default)}` | {values} | {each.metadata['says']} |")
     return "\n".join(rows)
@@ -300,20 +260,9 @@ def _object_schema(owner: Any) -> dict[str, Any]:
         properties[camel_case(each.name)] = {
             "description": each.metadata["says"],
             "default": json.loads(json.dumps(default)),
-            **_type_schema(kinds[each.name], each.metadata.get("low"), each.metadata.get("high")),
+            **type_schema(kinds[each.name], each.metadata.get("low"), each.metadata.get("high")),
         }
     return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-def _type_schema(kind: Any, low: float | None, high: float | None) -> dict[str, Any]:
-    if get_origin(kind) is Literal:
-        return {"enum": list(get_args(kind))}
-    if kind == tuple[str, ...]:
-        return {"type": "array", "items": {"type": "string"}}
-    names: dict[Any, Any] = {bool: "boolean", str: "string", int: "integer", float: "number"}
-    names[int | None] = ["integer", "null"]
-    limits = {name: limit for name, limit in (("minimum", low), ("maximum", high)) if limit is not None}
-    return {"type": names.get(kind, "object"), **limits}
 
 
 if __name__ == "__main__":
