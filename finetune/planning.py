@@ -10,7 +10,8 @@ from typing import Any
 
 from server.lm.errors import UserError
 
-RANK = 16
+RANK, SMALL_RANK = 16, 4
+FEW_ROWS = 100  # that are seen at all: for these the small rank is as good
 LEARNING_RATE = 5e-4
 MAX_EPOCHS = 10.0
 N_LOOKS, MIN_LOOKS = 12, 4  # at the validation rows
@@ -86,8 +87,8 @@ class Pace:
 def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, **chosen: Any) -> Plan:
     """The plan that fits `n_rows` of an epoch into a budget; `chosen` fields are kept as they are.
 
-    Rank, rate, batch and weight were compared on the tuning packages (ARCHITECTURE.md, decision 29). The more often the
-    same rows come, the more general code weighs: within the first epoch next to nothing is forgotten.
+    Rank, rate, batch, length and weight were compared on the tuning packages (ARCHITECTURE.md, decision 29). The more
+    often the same rows come, the more general code weighs: within the first epoch next to nothing is forgotten.
     """
     batch = int(chosen.get("batch_rows", BATCH_ROWS))
     n_looks = n_looks_for(pace, budget_s)
@@ -95,7 +96,7 @@ def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, 
     left_s = (1 - RESERVE) * budget_s - (n_looks + 2) * pace.look
     steps = max(int(min(whole, left_s / max(pace.step, 1e-9))), 1)
     epochs = steps * batch / max(n_rows, 1)
-    rank = int(chosen.get("rank", RANK))
+    rank = int(chosen.get("rank", RANK if min(n_rows, steps * batch) >= FEW_ROWS else SMALL_RANK))
     values = {
         "steps": steps,
         "rank": rank,

@@ -141,6 +141,12 @@ def test_general_code_weighs_more_the_more_often_the_same_rows_come() -> None:
     assert weights == [2.0, 3.0, 4.0]
 
 
+def test_the_rank_is_small_where_little_is_seen_for_want_of_text_or_of_time() -> None:
+    assert plan_for(99, Pace(0.1), 600, 1, 0).rank == 4 and plan_for(100, Pace(0.1), 600, 1, 0).rank == 16
+    hurried = plan_for(8_000, Pace(20.0), 600, 1, 0)
+    assert hurried.steps < 33 and (hurried.rank, hurried.alpha) == (4, 8)
+
+
 def test_what_is_chosen_is_kept() -> None:
     chosen = plan_for(80, Pace(0.1), 600, 1, 0, rank=8, learning_rate=1e-4)
     assert (chosen.rank, chosen.alpha, chosen.learning_rate) == (8, 16, 1e-4)
