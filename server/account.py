@@ -32,7 +32,7 @@ def account_of(outcome: Outcome | None) -> dict[str, Any]:
         "ended": outcome.ended,
         "confidence": round(outcome.suggestions[0].confidence, 4) if outcome.suggestions else None,
         "milliseconds": {stage: round(spent, 1) for stage, spent in outcome.milliseconds.items()},
-        "finish": outcome.finish,  # why the first generation ended; empty where none was begun
+        "finish": outcome.finish,  # why the first generation ended; empty where none counted
         "filters": [asdict(verdict) for verdict in outcome.verdicts],
         "nPromptTokens": outcome.n_prompt_tokens,
         "nCachedTokens": outcome.n_cached_tokens,

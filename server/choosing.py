@@ -43,7 +43,7 @@ class Choice:
     candidates: tuple[Candidate, ...] = ()  # that passed the filters, the best first
     ended: str = ""  # in words, where nothing did
     verdicts: tuple[Verdict, ...] = ()  # on the best, or on the first that was held back
-    generations: list[Generation] = field(default_factory=list)  # all that the model wrote
+    generations: list[Generation] = field(default_factory=list)  # all that the model wrote, unless a line was sure
     shares: tuple[Share, ...] = ()  # of model and index in what is told of
     milliseconds: dict[str, float] = field(default_factory=dict)  # by stage
 

@@ -58,7 +58,7 @@ class Outcome:
     ended: str  # in words: at which step it ended
     milliseconds: Mapping[str, float] = field(default_factory=dict)  # by stage
     verdicts: tuple[Verdict, ...] = ()  # of the filters on what came first
-    finish: str = ""  # why the first generation ended; empty where the model was not asked
+    finish: str = ""  # why the first generation ended; empty where none counted, as beside a line that is sure
     is_cut_short: bool = False  # a generation, not only the first, was ended by the deadline or cancelled
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0

@@ -21,7 +21,7 @@ class Figures:
     n_superseded: int = 0  # by a newer request or an edit
     n_cancelled: int = 0  # by the editor
     n_typed_through: int = 0  # answered without the model
-    n_model_answers: int = 0  # for which the model was asked, empty ones included
+    n_model_answers: int = 0  # that came of what the model wrote, empty ones included
     n_prompt_tokens: int = 0  # of these answers
     n_cached_tokens: int = 0  # of the prompt tokens, found in the KV cache
     latencies_ms: deque[float] = field(

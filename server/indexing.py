@@ -69,9 +69,12 @@ class Indexing:
         named = list(dict.fromkeys(roots))
         if named == list(self._folders):
             return
+        dropped = [folder for root, folder in self._folders.items() if root not in named]
         self._folders = {
             root: self._folders.get(root) or IndexedFolder(root, self._terms, self._later) for root in named
         }
+        for folder in dropped:
+            folder.live.shut_down()
         self._forget_loose()
         for document in list(self._open.values()):  # they may lie in another folder now
             location = location_of(document.uri)
@@ -173,6 +176,8 @@ class Indexing:
         self._closed = True
         for executor in (self._builds, self._reads):
             executor.shutdown(wait=False, cancel_futures=True)
+        for live in (self._loose, *(folder.live for folder in self._folders.values())):
+            live.shut_down()
         self._builder.stop()
 
     def _forget_loose(self) -> None:

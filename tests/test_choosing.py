@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -86,9 +85,13 @@ def test_a_sure_line_that_is_found_while_the_model_writes_stops_it() -> None:
 
 
 def test_a_sure_line_is_offered_even_if_the_model_was_quicker() -> None:
-    later: Future[list[Line]] = Future()
-    threading.Timer(0.2, later.set_result, [[line("total", SURE)]]).start()
-    choice = chosen("x = <|>\n", writer("x = price\n"), later=later)
+    class Late(Future[list[Line]]):
+        """Lines that are ranked just when somebody waits for them."""
+
+        def result(self, timeout: float | None = None) -> list[Line]:
+            return [line("total", SURE)]
+
+    choice = chosen("x = <|>\n", writer("x = price\n"), later=Late())
     assert texts(choice) == ["total"] and choice.generations == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from finetune.general import judging_files
 from finetune.report import shown, table
 from finetune.scoring import Interval
 from finetune.split import Split
+from server.index.lines import Line
 from server.index.live import REPOSITORY, LiveIndex
 from server.index.segment import Segment, SegmentFile
 from server.lm.adapter_manifest import write_manifest
+from server.lm.context import Document
 from server.lm.model import LoadedModel, load_model
 from server.lm.tokenizer import BytePairTokenizer
 from server.repository.duplicates import fingerprint
@@ -69,6 +72,23 @@ def test_a_model_against_itself_changes_nothing_and_is_refused(tiny_model: Loade
     assert found.n_files == found.n_heldout == 2
     decision = decide(found, [])
     assert not decision.publish and len(decision.reasons) == 1 and "not surely easier" in decision.reasons[0]
+
+
+def test_each_model_asks_an_index_of_its_own_and_takes_the_lines_it_is_sure_of(
+    tiny_model: LoadedModel, adapted: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[int] = set()
+    ranked = LiveIndex.ranked
+
+    def told(index: LiveIndex, document: Document, offset: int, inserted: str = "") -> Future[list[Line]]:
+        asked.add(id(index))
+        return ranked(index, document, offset, inserted)
+
+    monkeypatch.setattr(LiveIndex, "ranked", told)
+    monkeypatch.setattr(LiveIndex, "opinion", lambda *_, **__: None)  # nothing is mixed in: lines alone make it better
+    found = evaluate(tiny_model, adapted, index_of(texts(5)), texts(5)[3:], 0, 60)
+    exact = {way.name: way.exact for way in found.ways}
+    assert len(asked) == 2 and exact["base + index"] > exact["base"] and exact["adapter + index"] > exact["adapter"]
 
 
 def test_sentences_are_compared_where_there_are_docstrings(tiny_model: LoadedModel, adapted: LoadedModel) -> None:

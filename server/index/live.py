@@ -163,7 +163,7 @@ class LiveIndex:
     def ranked(self, document: Document, offset: int, inserted: str = "") -> Future[list[Line]]:
         """How the line at a cursor of `document` may end, the likeliest first, once that is known.
 
-        It is found out in another thread, whoever asked before gets nothing if that has not begun.
+        It is found out in another thread. What was asked before and has not begun is cancelled.
         """
         key = document, offset, inserted, self._n_changes
         known = self._ranking.known(key)  # reading ahead has often asked the same
@@ -199,6 +199,10 @@ class LiveIndex:
             segment = self._built.segments.get(REPOSITORY)
             gone = self._built.hidden.union(path for path, changed in self._changed.items() if changed.text is None)
         return () if segment is None else snippets_for(document, offset, segment, gone)
+
+    def shut_down(self) -> None:
+        """Ends the thread that ranks; there are no lines from now on."""
+        self._ranking.close()
 
     def tiers(self, document: Document, offset: int) -> list[Tier]:
         """Everything that may be searched for a cursor of `document`."""

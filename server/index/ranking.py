@@ -23,14 +23,21 @@ class Ranking:
         self._last: tuple[Hashable, Future[list[Line]]] | None = None
 
     def known(self, key: Hashable) -> Future[list[Line]] | None:
-        """What was asked last, if it has this key."""
-        return self._last[1] if self._last is not None and self._last[0] == key else None
+        """What was asked last, if it has this key and has not failed."""
+        if self._last is None or self._last[0] != key:
+            return None
+        future = self._last[1]
+        return None if future.done() and (future.cancelled() or future.exception()) else future
 
     def begin(self, key: Hashable, found: Found) -> Future[list[Line]]:
         """The lines, the likeliest first, when they are ranked; what was asked before and has not begun is dropped."""
         if self._last is not None:
             self._last[1].cancel()
-        future = self._thread.submit(lambda: likely_lines(*found(), self._windows))
+        try:
+            future = self._thread.submit(lambda: likely_lines(*found(), self._windows))
+        except RuntimeError:  # closed meanwhile
+            future = Future()
+            future.set_result([])
         self._last = key, future
         return future
 
@@ -42,3 +49,7 @@ class Ranking:
             return dict(zip(ends, evidence_of(ends, cursor, self._windows), strict=True))
 
         return self._thread.submit(judged).result()
+
+    def close(self) -> None:
+        """Ends the thread once it is done with what was begun. Whoever asks afterwards gets no lines."""
+        self._thread.shutdown(wait=False)

@@ -1,0 +1,116 @@
+"""Lines ranked in a thread of their own: for the newest question, once, and never in the way of whoever ends it all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from server.completion import prefill_ahead
+from server.index import live
+from server.index.lines import LineEnds, Surroundings, line_ends
+from server.index.live import LiveIndex
+from server.index.ranking import Ranking
+from server.indexing import Indexing
+from server.lm.context import Document
+from server.lm.languages import language_for
+from server.settings import Settings
+from tests.marks import split_at_cursor
+from tests.test_completion import writer
+
+NOWHERE: LineEnds = {}
+CURSOR = Surroundings("a.py", b"x = ", b"", b"")
+
+
+def nothing() -> tuple[LineEnds, Surroundings]:
+    return NOWHERE, CURSOR
+
+
+@pytest.fixture
+def ranking() -> Iterator[Ranking]:
+    made = Ranking()
+    yield made
+    made.close()
+
+
+def question(marked: str) -> tuple[Document, int]:
+    text, offset = split_at_cursor(marked)
+    return Document("file:///work/here.py", "here.py", language_for("python"), text), offset
+
+
+def test_the_same_question_is_ranked_once(ranking: Ranking) -> None:
+    first = ranking.begin("key", nothing)
+    assert first.result() == [] and ranking.known("key") is first and ranking.known("other") is None
+
+
+def test_a_question_that_has_not_begun_makes_way_for_a_newer_one(ranking: Ranking) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> tuple[LineEnds, Surroundings]:
+        begun.set()
+        go_on.wait(60)
+        return nothing()
+
+    running = ranking.begin(1, slow)
+    assert begun.wait(60)
+    waiting, newest = ranking.begin(2, nothing), ranking.begin(3, nothing)
+    assert waiting.cancelled() and not running.cancelled()
+    go_on.set()
+    assert running.result() == newest.result() == []
+
+
+def test_what_failed_is_tried_again(ranking: Ranking) -> None:
+    def broken() -> tuple[LineEnds, Surroundings]:
+        raise OSError("gone")
+
+    assert isinstance(ranking.begin("key", broken).exception(), OSError)
+    assert ranking.known("key") is None and ranking.begin("key", nothing).result() == []
+
+
+def test_what_was_begun_is_ended_and_nothing_comes_afterwards() -> None:
+    ranking, begun, go_on = Ranking(), threading.Event(), threading.Event()
+
+    def slow() -> tuple[LineEnds, Surroundings]:
+        begun.set()
+        go_on.wait(60)
+        return nothing()
+
+    running = ranking.begin(1, slow)
+    assert begun.wait(60)
+    ranking.close()
+    assert ranking.begin(2, nothing).result() == []
+    go_on.set()
+    assert running.result() == []
+
+
+def test_reading_ahead_ranks_what_is_asked_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, n_searches = LiveIndex(), []
+
+    def counted(*arguments: object) -> LineEnds:
+        n_searches.append(1)
+        return line_ends(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(live, "line_ends", counted)
+    document, offset = question("price = total_of(rows)\nprice = <|>\n")
+    prefill_ahead(document, offset, writer("x\n"), Settings(), index=index)
+    assert index.lines(document, offset)[0].text == "total_of(rows)" and len(n_searches) == 1
+
+
+def test_another_file_that_changes_is_heard_of() -> None:
+    index = LiveIndex()
+    document, offset = question("price = <|>\n")
+    assert index.lines(document, offset) == []
+    index.change("other.py", "price = total_of(rows)\n", is_open=True)
+    assert index.lines(document, offset)[0].text == "total_of(rows)"
+
+
+def test_an_index_that_is_put_away_keeps_no_thread() -> None:
+    before = set(threading.enumerate())
+    indexing, (document, offset) = Indexing(), question("price = <|>\n")
+    index = indexing.index_for(document)
+    assert index is not None and index.lines(document, offset) == []
+    (ranks,) = set(threading.enumerate()) - before
+    indexing.shut_down()
+    ranks.join(60)
+    assert not ranks.is_alive() and index.lines(document, 0) == []
