@@ -11,7 +11,7 @@ from typing import Any
 from server.lm.errors import UserError
 
 RANK, SMALL_RANK = 16, 4
-FEW_ROWS = 100  # that are seen at all: for these the small rank is as good
+FEW_TOKENS = 50_000  # of the repository that are seen at all: for these the small rank is as good
 LEARNING_RATE = 5e-4
 MAX_EPOCHS = 10.0
 N_LOOKS, MIN_LOOKS = 12, 4  # at the validation rows
@@ -19,7 +19,8 @@ LOOKS_SHARE = 0.1  # of the budget, for them
 MIN_GENERAL, MAX_GENERAL = 2.0, 4.0  # weight of general code
 MAY_BE_NOUGHT = ("seed", "weight_decay", "general_rows", "general_weight")
 RESERVE = 0.05  # of the budget, for steps that take longer than those that were timed
-ROW_LENGTH = 512
+ROW_LENGTH, SHORT_ROW_LENGTH = 512, 256
+FEW_STEPS = 60  # that the time allows: then twice as many on short rows learn as much or more
 BATCH_ROWS = 3
 
 
@@ -96,7 +97,8 @@ def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, 
     left_s = (1 - RESERVE) * budget_s - (n_looks + 2) * pace.look
     steps = max(int(min(whole, left_s / max(pace.step, 1e-9))), 1)
     epochs = steps * batch / max(n_rows, 1)
-    rank = int(chosen.get("rank", RANK if min(n_rows, steps * batch) >= FEW_ROWS else SMALL_RANK))
+    n_tokens = min(n_rows, steps * batch) * int(chosen.get("length", ROW_LENGTH))
+    rank = int(chosen.get("rank", RANK if n_tokens >= FEW_TOKENS else SMALL_RANK))
     values = {
         "steps": steps,
         "rank": rank,
@@ -108,6 +110,11 @@ def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, 
         "seed": seed,
     }
     return Plan(**{**values, **chosen})
+
+
+def is_hurried(plan: Plan, n_rows: int) -> bool:
+    """Whether it is time, not data, that leaves so few steps that shorter rows are better."""
+    return plan.length > SHORT_ROW_LENGTH and plan.steps < min(FEW_STEPS, int(MAX_EPOCHS * n_rows / plan.batch_rows))
 
 
 def n_looks_for(pace: Pace, budget_s: float) -> int:

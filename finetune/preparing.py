@@ -16,7 +16,17 @@ from finetune.kept_run import KeptRun, keep_run, read_run
 from finetune.lora import multiplies_bf16
 from finetune.novelty import novelty
 from finetune.options import DEFAULT_BUDGET_S, Options
-from finetune.planning import BATCH_ROWS, ROW_LENGTH, Pace, Plan, n_looks_for, plan_for, read_plan
+from finetune.planning import (
+    BATCH_ROWS,
+    ROW_LENGTH,
+    SHORT_ROW_LENGTH,
+    Pace,
+    Plan,
+    is_hurried,
+    n_looks_for,
+    plan_for,
+    read_plan,
+)
 from finetune.progress import Display, minutes
 from finetune.split import Split, split
 from finetune.training import new_adapter, pace
@@ -83,25 +93,18 @@ def _planned(
     options: Options, display: Display, base: Base, parts: Split, named: Plan | None, seed: int, world: World
 ) -> tuple[Plan, Examples]:
     """The plan, and the rows that it trains on: of all text, or of the most novel where not all of it fits."""
-    length = named.length if named else min(ROW_LENGTH, base.n_positions - 1)
-    examples = make_examples(parts, base.tokenizer, length, seed)
-    plan = named
-    if plan is None:
-        budget_s = options.time_budget_s or DEFAULT_BUDGET_S
-        chosen = {"rank": options.rank, "learning_rate": options.learning_rate}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        batch = max(BATCH_ROWS, world.size)  # a row for each process
-        fixed = {**given, "length": length, "batch_rows": batch, "bf16": multiplies_bf16(world.device)}
-        trial = plan_for(len(examples.train), Pace(1.0), budget_s, default_threads(), seed, **fixed)
+    if named is not None:
+        plan, examples = named, make_examples(parts, base.tokenizer, named.length, seed)
+    else:
         display.say("timing some steps")
-        measured = pace(base, examples, trial, world)
-        plan = plan_for(len(examples.train), measured, budget_s, default_threads(), seed, **fixed)
-        expected = plan.steps * measured.step + (n_looks_for(measured, budget_s) + 2) * measured.look
+        plan, examples, expected_s = _timed(options, base, parts, ROW_LENGTH, seed, world)
+        if is_hurried(plan, len(examples.train)):
+            plan, examples, expected_s = _timed(options, base, parts, SHORT_ROW_LENGTH, seed, world)
         display.say(
             f"plan: {plan.steps} steps of {plan.batch_rows} rows and {plan.general_rows} of general code (weight "
             f"{plan.general_weight:g}), {plan.length} tokens each, rank {plan.rank}, {plan.threads} "
             f"thread{'s' * (plan.threads > 1)}, about "
-            f"{minutes(expected)}"
+            f"{minutes(expected_s)}"
         )
     n_rows = plan.steps * plan.batch_rows
     if n_rows < len(examples.train):
@@ -109,6 +112,23 @@ def _planned(
         examples = make_examples(parts, base.tokenizer, plan.length, seed, max_rows=n_rows, novelty=new)
         display.say(f"less than an epoch fits: the most novel {100 * examples.share_seen:.0f} % of the text is learned")
     return plan, examples
+
+
+def _timed(
+    options: Options, base: Base, parts: Split, length: int, seed: int, world: World
+) -> tuple[Plan, Examples, float]:
+    """The plan for rows of `length` tokens, as fast as they are learned here; all rows, and the seconds expected."""
+    length = min(length, base.n_positions - 1)
+    examples = make_examples(parts, base.tokenizer, length, seed)
+    budget_s = options.time_budget_s or DEFAULT_BUDGET_S
+    chosen = {"rank": options.rank, "learning_rate": options.learning_rate}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    batch = max(BATCH_ROWS, world.size)  # a row for each process
+    fixed = {**given, "length": length, "batch_rows": batch, "bf16": multiplies_bf16(world.device)}
+    trial = plan_for(len(examples.train), Pace(1.0), budget_s, default_threads(), seed, **fixed)
+    measured = pace(base, examples, trial, world)
+    plan = plan_for(len(examples.train), measured, budget_s, default_threads(), seed, **fixed)
+    return plan, examples, plan.steps * measured.step + (n_looks_for(measured, budget_s) + 2) * measured.look
 
 
 def found(collection: Collection, parts: Split) -> Iterator[str]:

@@ -13,7 +13,7 @@ import torch
 from finetune import run_state, training
 from finetune.base import open_base
 from finetune.examples import Examples, Rows
-from finetune.planning import Pace, Plan, n_looks_for, plan_for, read_plan, write_plan
+from finetune.planning import Pace, Plan, is_hurried, n_looks_for, plan_for, read_plan, write_plan
 from finetune.training import Progress, Trained, new_adapter, rate_at, train
 from server.lm.errors import UserError
 
@@ -142,9 +142,18 @@ def test_general_code_weighs_more_the_more_often_the_same_rows_come() -> None:
 
 
 def test_the_rank_is_small_where_little_is_seen_for_want_of_text_or_of_time() -> None:
-    assert plan_for(99, Pace(0.1), 600, 1, 0).rank == 4 and plan_for(100, Pace(0.1), 600, 1, 0).rank == 16
+    assert plan_for(97, Pace(0.1), 600, 1, 0).rank == 4 and plan_for(98, Pace(0.1), 600, 1, 0).rank == 16
+    assert plan_for(195, Pace(0.1), 600, 1, 0, length=256).rank == 4
+    assert plan_for(196, Pace(0.1), 600, 1, 0, length=256).rank == 16
     hurried = plan_for(8_000, Pace(20.0), 600, 1, 0)
     assert hurried.steps < 33 and (hurried.rank, hurried.alpha) == (4, 8)
+
+
+def test_rows_are_short_where_time_leaves_few_steps_and_not_where_text_does() -> None:
+    assert is_hurried(plan_for(8_000, Pace(10.0), 600, 1, 0), 8_000)
+    assert not is_hurried(plan_for(8_000, Pace(9.0), 600, 1, 0), 8_000)
+    assert not is_hurried(plan_for(9, Pace(0.1), 600, 1, 0), 9)  # 30 steps are ten epochs of it
+    assert not is_hurried(plan_for(8_000, Pace(10.0), 600, 1, 0, length=256), 8_000)
 
 
 def test_what_is_chosen_is_kept() -> None:
