@@ -44,19 +44,25 @@ def test_the_same_question_is_ranked_once(ranking: Ranking) -> None:
     assert first.result() == [] and ranking.known("key") is first and ranking.known("other") is None
 
 
-def test_a_question_that_has_not_begun_makes_way_for_a_newer_one(ranking: Ranking) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+class Held:
+    """A search that goes on when it is told to."""
 
-    def slow() -> tuple[LineEnds, Surroundings]:
-        begun.set()
-        go_on.wait(60)
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> tuple[LineEnds, Surroundings]:
+        self.begun.set()
+        assert self.go_on.wait(60)
         return nothing()
 
-    running = ranking.begin(1, slow)
-    assert begun.wait(60)
+
+def test_a_question_that_has_not_begun_makes_way_for_a_newer_one(ranking: Ranking) -> None:
+    held = Held()
+    running = ranking.begin(1, held)
+    assert held.begun.wait(60)
     waiting, newest = ranking.begin(2, nothing), ranking.begin(3, nothing)
     assert waiting.cancelled() and not running.cancelled()
-    go_on.set()
+    held.go_on.set()
     assert running.result() == newest.result() == []
 
 
@@ -69,18 +75,12 @@ def test_what_failed_is_tried_again(ranking: Ranking) -> None:
 
 
 def test_what_was_begun_is_ended_and_nothing_comes_afterwards() -> None:
-    ranking, begun, go_on = Ranking(), threading.Event(), threading.Event()
-
-    def slow() -> tuple[LineEnds, Surroundings]:
-        begun.set()
-        go_on.wait(60)
-        return nothing()
-
-    running = ranking.begin(1, slow)
-    assert begun.wait(60)
+    ranking, held = Ranking(), Held()
+    running = ranking.begin(1, held)
+    assert held.begun.wait(60)
     ranking.close()
     assert ranking.begin(2, nothing).result() == []
-    go_on.set()
+    held.go_on.set()
     assert running.result() == []
 
 
