@@ -15,7 +15,7 @@ from tests.bench.client import Pending, ServerFailure
 from tests.bench.heldout import SourceFile, generator
 from tests.bench.options import Options
 from tests.bench.positions import offset_at
-from tests.bench.replay import MAX_PAUSE_S, Stretch, counts_of, laid_out, pause_s, stretch_of
+from tests.bench.replay import MAX_PAUSE_S, Replay, Stretch, counts_of, laid_out, pause_s, stretch_of
 from tests.bench.replay_rows import Tally, index_rows, rows
 from tests.bench.repositories import FABRIC, RXJS
 from tests.bench.suggestion import Item
@@ -23,13 +23,15 @@ from tests.bench.table import BenchError
 
 LINES = [f"def f{n}(a):\n    return a + {n}\n" for n in range(40)]
 FILE = SourceFile("fabric/connection.py", "python", "".join(LINES))
+STRETCH = Stretch(FILE, Path("/repository"))
 
 
 class FakeClient:
     """An editor's other side: keeps the document, and answers each request as the test says."""
 
-    def __init__(self, answers: Iterator[str]) -> None:
+    def __init__(self, answers: Iterator[str], asked: list[FakeClient] | None = None) -> None:
         self.text = ""
+        self.asked = [] if asked is None else asked  # at each request, who was asked
         self.n_accepted = self.n_cancelled = 0
         self.texts: list[str] = []  # at each request
         self._answers = answers
@@ -45,6 +47,7 @@ class FakeClient:
     def ask(self, uri: str, position: Mapping[str, int]) -> Pending:
         pending = Pending(1, "textDocument/inlineCompletion", 0.0)
         self.texts.append(self.text)
+        self.asked.append(self)
         offset = offset_at(self.text, position)
         kind = next(self._answers)
         if kind == "late":
@@ -98,8 +101,9 @@ def typed(client: FakeClient, n_keys: int) -> Tally:
 
 
 def followed(client: FakeClient, n_keys: int, tally: Tally, follow: Mapping[int, Item] | None) -> Mapping[int, Item]:
-    stretch = Stretch(FILE, Path("/repository"))
-    return replay._Replay(client, stretch, tally, follow).type(n_keys)  # type: ignore[arg-type]
+    typing = Replay(client, STRETCH, tally, follow)  # type: ignore[arg-type]
+    typing.type(n_keys)
+    return typing.accepted
 
 
 def test_answers_are_told_apart_and_timed_apart() -> None:
@@ -187,6 +191,18 @@ def test_the_same_keys_are_typed_again_whatever_is_suggested() -> None:
     assert other.texts != first.texts
 
 
+def test_servers_take_turns_at_the_same_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "TURN_KEYS", 8)
+    asked: list[FakeClient] = []
+    first, second = (FakeClient(iter([kind] * 100), asked) for kind in ("model", "index"))
+    tallies = Tally(), Tally()
+    replay.type_in_turns(STRETCH, 20, (first, tallies[0]), (second, tallies[1]))  # type: ignore[arg-type]
+    assert asked == [each for n_keys in (8, 8, 4) for each in [first] * n_keys + [second] * n_keys]
+    assert first.texts == second.texts and first.n_accepted > 0 == second.n_accepted
+    assert [tally.n_keys for tally in tallies] == [20, 20]
+    assert (tallies[0].n_answers, tallies[1].n_answers) == ({"model": 20}, {"index": 20})
+
+
 # The repository around what is typed.
 
 
@@ -228,13 +244,12 @@ class Server:
 
 
 def session(monkeypatch: pytest.MonkeyPatch, server: Server, *, with_index: bool) -> dict[str, str]:
-    """Types nothing in a session with the server; the environment that its process was given."""
+    """A session with the server in which nothing is typed; the environment that its process was given."""
     given: list[dict[str, str]] = []
     monkeypatch.setattr(Options, "client", lambda self, environment: given.append(environment) or server)
-    monkeypatch.setattr(replay._Replay, "__init__", lambda self, *arguments: None)
-    monkeypatch.setattr(replay._Replay, "type", lambda self, n_keys: {})
     options = Options(files=(), settings={"index": {"snippets": True}})
-    replay.typed(options, Stretch(FILE, Path("/repository")), 5, Tally(), with_index=with_index)
+    with replay.served(options, STRETCH, with_index=with_index) as client:
+        assert client is server
     return given[0]
 
 

@@ -3,8 +3,8 @@
 Real files are typed key by key, as fast as somebody types, whether the server keeps up or not. At each key the editor
 sends the change, cancels what it asked before and asks again. What arrives after the next key is superseded and shown
 to nobody; it is counted, not timed. Suggestions that are what comes next are sometimes accepted. Each file is typed in
-its repository, which the server has indexed; then the same keys once more without an index, and some of them beside a
-busy process.
+its repository, which the server has indexed. A second server, without an index, takes turns with the first at the same
+keys, so that a machine that slows down slows both. At last some are typed beside a busy process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,13 @@ FILES = (
 )
 STRETCH_LINES = 100
 N_KEYS, N_QUICK_KEYS = 140, 30  # of each file, with an index and without
+TURN_KEYS = 35  # that one server gets before the other
+TURN_KEYS = 35  # that one server gets before the other
 N_BUSY_KEYS, N_QUICK_BUSY_KEYS = 100, 30  # of the first one
 # Between keys of somebody at work, seconds: a log-normal with long pauses for thought cut off. Fast for a programmer,
 # so that the server has little time (Dhakal et al. 2018 report a mean of 239 ms over 168,000 people, 120 ms for fast).
 MEDIAN_PAUSE_S, PAUSE_SIGMA, MAX_PAUSE_S = 0.13, 0.45, 1.0
-START_PAUSE_S = 1.0  # after opening: nobody types before having read
+START_PAUSE_S = 1.0  # at the start of a turn: nobody types before having read
 ACCEPT_RATE, MIN_ACCEPTED_CHARACTERS = 0.5, 3
 
 
@@ -63,17 +66,16 @@ class Stretch:
 
 
 def run(options: Options) -> Report:
-    """Types all stretches with an index and without, then a part of the first beside a busy process."""
+    """Types all stretches with an index and without, in turns, then a part of the first beside a busy process."""
     tally, alone, beside = Tally(), Tally(), Tally()
     n_keys = options.n(N_KEYS, N_QUICK_KEYS)
     with tempfile.TemporaryDirectory(prefix="loracle-replay-") as folder:
         stretches = laid_out(options.sources, Path(folder))
         for stretch in stretches:
-            # One after the other, file by file: a machine that slows down meanwhile slows both.
-            taken = typed(options, stretch, n_keys, tally)
-            typed(options, stretch, n_keys, alone, follow=taken, with_index=False)
-        with busy_neighbour():
-            typed(options, stretches[0], options.n(N_BUSY_KEYS, N_QUICK_BUSY_KEYS), beside)
+            with served(options, stretch) as ours, served(options, stretch, with_index=False) as theirs:
+                type_in_turns(stretch, n_keys, (ours, tally), (theirs, alone))
+        with busy_neighbour(), served(options, stretches[0]) as client:
+            Replay(client, stretches[0], beside).type(options.n(N_BUSY_KEYS, N_QUICK_BUSY_KEYS))
     found = [*rows(tally), *index_rows(tally, alone), *busy_rows(beside)]
     plot = distribution(
         {
@@ -113,20 +115,9 @@ def laid_out(sources: Mapping[Package, Path], folder: Path) -> list[Stretch]:
     return stretches
 
 
-def typed(
-    options: Options,
-    stretch: Stretch,
-    n_keys: int,
-    tally: Tally,
-    *,
-    follow: Mapping[int, Item] | None = None,
-    with_index: bool = True,
-) -> dict[int, Item]:
-    """Types so many keys with a server of its own, and adds to `tally` what happens.
-
-    Which suggestions were accepted, by the number of the key. With those of another run, `follow`, the same keys are
-    typed as there, whatever is suggested.
-    """
+@contextmanager
+def served(options: Options, stretch: Stretch, *, with_index: bool = True) -> Iterator[Client]:
+    """A server that is ready for the stretch's repository. ServerFailure where that cannot be indexed."""
     index = {**options.settings.get("index", {}), **({} if with_index else {"enabled": False})}
     settings = {**options.settings, "index": index, "completion": dict(options.completion)}
     with options.client(cache_variables(servers_folder())) as client:
@@ -134,7 +125,20 @@ def typed(
         client.wait_for_model()
         if index.get("enabled", True) and (problem := client.wait_for_index()) is not None:
             raise ServerFailure(f"{stretch.file.path} was to be typed with an index: {problem}")
-        return _Replay(client, stretch, tally, follow).type(n_keys)
+        yield client
+
+
+def type_in_turns(stretch: Stretch, n_keys: int, *servers: tuple[Client, Tally]) -> None:
+    """Types so many keys with each of the servers, `TURN_KEYS` at a time, and adds to their tallies what happens.
+
+    What is accepted of the first one's suggestions is typed with the others too, whatever they suggest.
+    """
+    first, *others = servers
+    leading = Replay(first[0], stretch, first[1])
+    following = [Replay(client, stretch, tally, leading.accepted) for client, tally in others]
+    for n_typed in range(0, n_keys, TURN_KEYS):
+        for replay in (leading, *following):
+            replay.type(min(TURN_KEYS, n_keys - n_typed))
 
 
 def stretch_of(file: SourceFile, n_lines: int = STRETCH_LINES) -> tuple[str, str, str]:
@@ -153,12 +157,16 @@ def pause_s(rng: random.Random) -> float:
     return min(math.exp(rng.gauss(math.log(MEDIAN_PAUSE_S), PAUSE_SIGMA)), MAX_PAUSE_S)
 
 
-class _Replay:
-    """One file on its way through the editor."""
+class Replay:
+    """One file on its way through an editor whose server is `client`.
+
+    With those suggestions that another replay `accepted`, `follow`, the same keys are typed as there.
+    """
 
     def __init__(
         self, client: Client, stretch: Stretch, tally: Tally, follow: Mapping[int, Item] | None = None
     ) -> None:
+        self.accepted: dict[int, Item] = {}  # by the number of the key
         file = stretch.file
         self._client, self._uri, self._tally = client, stretch.uri, tally
         self._follow = follow
@@ -170,28 +178,28 @@ class _Replay:
         rng = generator(file.path, "keys")
         self._typist = Typist(before, target, after, indent=indent, brace_blocks=not python, rng=rng)
         client.open(self._uri, file.language_id, self._typist.text)
+        self._n_pressed = 0
         self._asked: Pending | None = None
         self._counts = counts_of(client.status())
         # One asked for after each answer, the number of its key, what it took, and whether it held something.
         self._statuses: list[tuple[Pending, int, float, bool]] = []
 
-    def type(self, n_keys: int) -> dict[int, Item]:
-        """Types so many keys, or to the end; which suggestions were accepted, by the number of the key."""
+    def type(self, n_keys: int) -> None:
+        """Types so many keys more, or to the end."""
         item: Item | None = None
-        taken: dict[int, Item] = {}
         next_at = time.perf_counter() + START_PAUSE_S
-        for number in range(n_keys):
+        for number in range(self._n_pressed, self._n_pressed + n_keys):
             if self._typist.is_done:
                 break
             time.sleep(max(next_at - time.perf_counter(), 0.0))
             pressed_at = time.perf_counter()
             if (chosen := self._chosen(number, item)) is not None:
-                taken[number] = chosen
+                self.accepted[number] = chosen
             self._press(chosen)
+            self._n_pressed += 1
             next_at = pressed_at + pause_s(self._pauses)
             item = self._answer(number, pressed_at, next_at)
         self._tell_apart()
-        return taken
 
     def _chosen(self, number: int, item: Item | None) -> Item | None:
         """What is accepted at this key: the suggestion that is shown, now and then, or what another run accepted."""
@@ -262,6 +270,7 @@ class _Replay:
                 self._tally.new_ms_at[self._uri, number] = took_ms
             else:
                 self._tally.n_answers["gated"] += 1
+        self._statuses.clear()
 
 
 COUNTS = ("typedThrough", "modelAnswers", "promptTokens", "cachedTokens")
