@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +82,20 @@ def test_texts_that_part_at_equally_likely_tokens_are_a_tie(
 class Doubling:
     """An opinion that doubles what it is given."""
 
+    def __init__(self) -> None:
+        self.prepared: list[bytes] = []
+
+    def prepare(self, texts: Sequence[bytes]) -> None:
+        self.prepared += texts
+
     def mix(self, log_probs: np.ndarray, text_so_far: bytes) -> np.ndarray:
         return 2 * log_probs
 
 
 def test_an_opinion_is_heard_as_it_is() -> None:
-    listener = index.Heard(Doubling())  # type: ignore[arg-type]
+    opinion = Doubling()
+    listener = index.Heard(opinion)  # type: ignore[arg-type]
+    listener.prepare([b"a", b"ab"])
+    assert opinion.prepared == [b"a", b"ab"]
     assert listener.mix(np.array([-1.0]), b"a").tolist() == [-2.0]
     assert listener.by_text[b"a"].tolist() == [-2.0]

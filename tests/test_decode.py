@@ -429,6 +429,10 @@ class Insist:
     def __init__(self, token_id: int) -> None:
         self.token_id = token_id
         self.asked: list[bytes] = []
+        self.prepared: list[bytes] = []
+
+    def prepare(self, texts: Sequence[bytes]) -> None:
+        self.prepared += texts
 
     def mix(self, log_probs: Logits, text_so_far: bytes) -> Logits:
         assert np.exp(log_probs).sum() == pytest.approx(1.0, abs=1e-4)
@@ -443,7 +447,7 @@ def test_the_mixed_opinion_decides():
     generation = write(cache_of(table({"": {"ret": 0.9}})), b"ret", mixer=mixer, max_new_tokens=3)
     assert generation.text == "bbb"
     assert generation.token_logprobs[1:] == pytest.approx([-0.1, -0.1])
-    assert mixer.asked == [b"", b"ret", b"retb", b"retbb"]
+    assert mixer.asked == mixer.prepared == [b"", b"ret", b"retb", b"retbb"]
 
 
 def test_a_mixer_cannot_write_markers():

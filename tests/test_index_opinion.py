@@ -10,8 +10,9 @@ from fakes import MARKERS, N_MARKERS, FakeEngine, FakeTokenizer, author, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.index.continuations import FirstTokens
 from server.index.lookup import Tier
-from server.index.opinion import DRAFT_TOKENS, FirstTokens, Opinion, Source
+from server.index.opinion import DRAFT_TOKENS, Opinion, Source
 from server.index.segment import Segment, SegmentFile
 from server.index.weights import Kind
 from server.lm.decode import Generation, generate

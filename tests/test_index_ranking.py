@@ -1,9 +1,10 @@
-"""Lines ranked in a thread of their own: for the newest question, once, and never in the way of whoever ends it all."""
+"""Lines ranked in another thread: for the newest question, once, and never in the way of whoever ends it all."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,9 +30,8 @@ def nothing() -> tuple[LineEnds, Surroundings]:
 
 @pytest.fixture
 def ranking() -> Iterator[Ranking]:
-    made = Ranking()
-    yield made
-    made.close()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        yield Ranking(thread)
 
 
 def question(marked: str) -> tuple[Document, int]:
@@ -75,10 +75,11 @@ def test_what_failed_is_tried_again(ranking: Ranking) -> None:
 
 
 def test_what_was_begun_is_ended_and_nothing_comes_afterwards() -> None:
-    ranking, held = Ranking(), Held()
+    thread, held = ThreadPoolExecutor(max_workers=1), Held()
+    ranking = Ranking(thread)
     running = ranking.begin(1, held)
     assert held.begun.wait(60)
-    ranking.close()
+    thread.shutdown(wait=False)
     assert ranking.begin(2, nothing).result() == []
     held.go_on.set()
     assert running.result() == []

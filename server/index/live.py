@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from server.index.at_hand import MAX_PAST, clean_parts, searched, unix_at, useless_on_a_blank_line, utf8
@@ -22,7 +22,8 @@ from server.index.segment import Segment, SegmentFile
 from server.lm.context import Document, Snippet, unix_lines
 
 if TYPE_CHECKING:
-    from server.index.opinion import FirstTokens, Opinion
+    from server.index.continuations import FirstTokens
+    from server.index.opinion import Opinion
     from server.lm.tokenizer import Tokenizer
 
 MAX_CHANGED_BYTES = 2_000_000  # of changed files that are held; beyond that they wait for the next build
@@ -40,7 +41,8 @@ class LiveIndex:
         self._changed: dict[str, Changed] = {}  # none of these is hidden in `_built`
         self._around: tuple[tuple[str, str, str], Segment] | None = None
         self._first_tokens: tuple[str, FirstTokens] | None = None
-        self._ranking = Ranking()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loracle-index")
+        self._ranking = Ranking(self._thread)
         self._n_changes = 0
         self._n_changes_of: dict[str, int] = {}
 
@@ -158,6 +160,7 @@ class LiveIndex:
             tokenizer.end_of_text,
             ends_line=not multiline,
             refused=None if line.strip() else useless_on_a_blank_line(text[offset:]),
+            thread=self._thread,
         )
 
     def ranked(self, document: Document, offset: int, inserted: str = "") -> Future[list[Line]]:
@@ -201,8 +204,8 @@ class LiveIndex:
         return () if segment is None else snippets_for(document, offset, segment, gone)
 
     def shut_down(self) -> None:
-        """Ends the thread that ranks; there are no lines from now on."""
-        self._ranking.close()
+        """Ends the thread that works while the model reads; there are no lines from now on."""
+        self._thread.shutdown(wait=False)
 
     def tiers(self, document: Document, offset: int) -> list[Tier]:
         """Everything that may be searched for a cursor of `document`."""
@@ -240,7 +243,7 @@ class LiveIndex:
         return Tier(THIS_FILE, "file", self._around[1], first_lines=first_lines)
 
     def _tokens_of(self, tokenizer: Tokenizer) -> FirstTokens:
-        from server.index.opinion import FirstTokens
+        from server.index.continuations import FirstTokens
 
         if self._first_tokens is None or self._first_tokens[0] != tokenizer.fingerprint:
             self._first_tokens = tokenizer.fingerprint, FirstTokens(tokenizer)

@@ -1,4 +1,4 @@
-"""How the line at a cursor may end, ranked while the model reads: in a thread of its own, for the newest question.
+"""How the line at a cursor may end, ranked while the model reads: in another thread, for the newest question.
 
 The model's forwards leave the interpreter to others, so that ranking costs whoever waits next to nothing.
 """
@@ -6,7 +6,7 @@ The model's forwards leave the interpreter to others, so that ranking costs whoe
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 
 from server.index.line_weights import LineEvidence
 from server.index.lines import Line, LineEnds, Surroundings, Windows, evidence_of, likely_lines
@@ -15,11 +15,11 @@ Found = Callable[[], tuple[LineEnds, Surroundings]]  # searches for the ends
 
 
 class Ranking:
-    """One thread that ranks, and what it found last. Asked from one thread."""
+    """What is ranked in one thread, and what it found last. Asked from one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, thread: Executor) -> None:
         self._windows = Windows()  # touched by the thread alone
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loracle-lines")
+        self._thread = thread
         self._last: tuple[Hashable, Future[list[Line]]] | None = None
 
     def known(self, key: Hashable) -> Future[list[Line]] | None:
@@ -35,7 +35,7 @@ class Ranking:
             self._last[1].cancel()
         try:
             future = self._thread.submit(lambda: likely_lines(*found(), self._windows))
-        except RuntimeError:  # closed meanwhile
+        except RuntimeError:  # the index is shut down
             future = Future()
             future.set_result([])
         self._last = key, future
@@ -49,7 +49,3 @@ class Ranking:
             return dict(zip(ends, evidence_of(ends, cursor, self._windows), strict=True))
 
         return self._thread.submit(judged).result()
-
-    def close(self) -> None:
-        """Ends the thread once it is done with what was begun. Whoever asks afterwards gets no lines."""
-        self._thread.shutdown(wait=False)

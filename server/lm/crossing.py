@@ -7,6 +7,7 @@ be followed by the rest of the pending text (see `healing`). Knows probabilities
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,16 +125,15 @@ class _Crossing:
         sequence = [*self.prompt.token_ids, *token_ids]
         if len(sequence) > self.reader.n_positions:
             return states
-        logits = self.reader.logits(sequence, len(token_ids) - n_known + 1)
+        texts = list(accumulate(map(self.tokenizer.token_bytes, token_ids), initial=b""))[n_known:]
+        logits = self.reader.logits(sequence, texts)
         if logits is None:
             return states
-        text = b"".join(map(self.tokenizer.token_bytes, token_ids[:n_known]))
-        for n_tokens, row in enumerate(logits, start=n_known):
+        for n_tokens, (row, text) in enumerate(zip(logits, texts, strict=True), start=n_known):
             after = self.reader.log_probs(row, text)
             states[token_ids[:n_tokens]] = logprob, after
             if n_tokens < len(token_ids):
                 logprob += float(after[token_ids[n_tokens]])
-                text += self.tokenizer.token_bytes(token_ids[n_tokens])
         return states
 
 

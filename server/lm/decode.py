@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal, Protocol
 
 from server.lm.crossing import Start, starts
 from server.lm.engine import PREFILL_CHUNK_TOKENS, PrefixCache, never
 from server.lm.healing import TokenIndex
 from server.lm.prompt import Prompt
-from server.lm.reader import Limits, LogProbs, Reader, log_sum_exp
+from server.lm.reader import Limits, Mixer, Reader, log_sum_exp
 from server.lm.tokenizer import Tokenizer
 from server.lm.written import StopRule, Written
 
@@ -29,13 +30,6 @@ READING_LIMIT_S = 2.0
 
 # Text after the cursor and the log-probability of its tokens -> whether it is worth going on with.
 Worth = Callable[[str, float], bool]
-
-
-class Mixer(Protocol):
-    """Another opinion on the next token."""
-
-    def mix(self, log_probs: LogProbs, text_so_far: bytes) -> LogProbs:
-        """The log-probabilities to use; `text_so_far` is what follows the fed prompt, pending text included."""
 
 
 class Proposer(Protocol):
@@ -174,8 +168,7 @@ class _Decoder:
         if not 0 < n_prompt <= n_positions:
             raise ValueError(f"a prompt has 1 to {n_positions} token ids, not {n_prompt}")
         never_written = index.markers[index.markers != tokenizer.end_of_text]
-        mix = None if mixer is None else mixer.mix
-        self._reader = Reader(cache, limits, tokenizer.vocab_size, never_written, mix)
+        self._reader = Reader(cache, limits, tokenizer.vocab_size, never_written, mixer)
         self._prompt, self._tokenizer, self._index = prompt, tokenizer, index
         self._max_new_tokens, self._stop, self._proposer = limits.max_new_tokens, stop, proposer
         self._must_begin, self._worth = must_begin, worth
@@ -245,7 +238,8 @@ class _Decoder:
             if self._worth is not None and not self._worth(written.text, written.logprob):
                 return "unlikely"
             draft = self._draft(len(sequence), text_so_far, self._max_new_tokens - written.n_tokens - 1)
-            logits = self._reader.logits(sequence + draft, len(draft) + 1)
+            texts = list(accumulate(map(self._tokenizer.token_bytes, draft), initial=text_so_far))
+            logits = self._reader.logits(sequence + draft, texts)
             if logits is None:
                 return self._reader.stopped_by or "length"
             for row, drafted in zip(logits, [*draft, None], strict=True):

@@ -6,9 +6,9 @@ Knows the KV cache, the deadline and the cancel flag. Knows nothing of text or o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from server.lm.engine import Logits, PrefixCache
 
 LogProbs = NDArray[np.float32]  # natural logarithms, (vocab,)
-Mix = Callable[[LogProbs, bytes], LogProbs]
+
+
+class Mixer(Protocol):
+    """Another opinion on the next token. A text so far is what follows the fed prompt, pending text included."""
+
+    def prepare(self, texts: Sequence[bytes]) -> None:
+        """These are the texts so far that will be asked about next, most likely: there is time until then."""
+
+    def mix(self, log_probs: LogProbs, text_so_far: bytes) -> LogProbs:
+        """The log-probabilities to use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,12 @@ class Reader:
     """The model during one request."""
 
     def __init__(
-        self, cache: PrefixCache, limits: Limits, vocab_size: int, never_written: NDArray[np.int32], mix: Mix | None
+        self,
+        cache: PrefixCache,
+        limits: Limits,
+        vocab_size: int,
+        never_written: NDArray[np.int32],
+        mixer: Mixer | None,
     ) -> None:
         self.n_positions = cache.engine.config.n_positions
         self.limits = limits
@@ -48,16 +62,20 @@ class Reader:
         self._cache = cache
         self._vocab_size = vocab_size
         self._never_written = never_written
-        self._mix = mix
+        self._mixer = mixer
 
-    def logits(self, token_ids: list[int], n_keep: int) -> Logits | None:
-        """Logits after the last `n_keep` of `token_ids`, (n_keep, vocab); None once a limit is reached.
+    def logits(self, token_ids: list[int], texts: Sequence[bytes]) -> Logits | None:
+        """Logits after the last of `token_ids`, one row for each of `texts`: (n_texts, vocab); None at a limit.
 
-        The limits are looked at before each forward. `token_ids` fit the positions of the model.
+        `texts` are what follows the fed prompt there. The limits are looked at before each forward. `token_ids` fit the
+        positions of the model.
         """
-        advance = self._cache.advance(token_ids, n_keep=n_keep, should_stop=lambda: self.limits.reached() is not None)
+        if self._mixer is not None:
+            self._mixer.prepare(texts)
+        limits = self.limits
+        advance = self._cache.advance(token_ids, n_keep=len(texts), should_stop=lambda: limits.reached() is not None)
         if advance.logits is None:
-            self.stopped_by = self.limits.reached() or "cancelled"
+            self.stopped_by = limits.reached() or "cancelled"
         return advance.logits
 
     def log_probs(self, row: Logits, text_so_far: bytes) -> LogProbs:
@@ -69,8 +87,8 @@ class Reader:
         log_probs[self._never_written] = -np.inf
         log_probs -= log_probs.max()
         log_probs -= np.log(np.exp(log_probs).sum())
-        if self._mix is not None:
-            log_probs = np.array(self._mix(log_probs, text_so_far), dtype=np.float32)
+        if self._mixer is not None:
+            log_probs = np.array(self._mixer.mix(log_probs, text_so_far), dtype=np.float32)
             log_probs[self._never_written] = -np.inf
         return log_probs
 

@@ -11,7 +11,7 @@ import statistics
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -241,6 +241,10 @@ class Heard:
     def __init__(self, opinion: Opinion) -> None:
         self.by_text: dict[bytes, LogProbs] = {}
         self._opinion = opinion
+
+    def prepare(self, texts: Sequence[bytes]) -> None:
+        """As the opinion does."""
+        self._opinion.prepare(texts)
 
     def mix(self, log_probs: LogProbs, text_so_far: bytes) -> LogProbs:
         """As the opinion does."""
