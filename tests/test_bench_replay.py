@@ -284,7 +284,11 @@ def test_the_document_stays_that_of_the_server() -> None:
 def test_the_stretch_is_in_the_middle_of_the_file() -> None:
     before, target, after = stretch_of(FILE, 10)
     assert before + target + after == FILE.text
-    assert target == "".join(LINES[20:25])
+    assert target == "".join(LINES[20:25]).removesuffix("\n")  # the line is there before it is typed
+    assert stretch_of(SourceFile("a.ts", "typescript", "let a = 1;\r\n" * 9), 2)[1:] == (
+        "let a = 1;\r\nlet a = 1;",
+        "\r\n" + "let a = 1;\r\n" * 3,
+    )
 
 
 def test_pauses_are_those_of_somebody_who_types() -> None:

@@ -353,6 +353,18 @@ def test_several_lines_keep_to_their_levels(generated: str, left: str) -> None:
         ("if x<|>", " == 1:", " == 1:"),
         ("if x<|>\n    y = 1\n", " == 1:", " == 1:"),
         ("def f(<|>)\n    return 1\n", "a", "a"),  # the colon is still to come
+        ("def f(self, <|>)", "url: str", "url: str"),  # the body too
+        ("def f(self, url<|>)", ": str = ''", ": str = ''"),
+        ("def f(self, <|>)\n\ndef g(): ...\n", "url: str", "url: str"),
+        ("class A:\n    def f(\n        self,\n        <|>)\n\n    def g(self): ...\n", "url: str,", "url: str,"),
+        ("class A:\n    def f(\n        self,\n        <|>\n    )\n\n    def g(self): ...\n", "url: str,", "url: str,"),
+        ("def f(\n    self,\n    <|>)\n\nx = 1\n", "url: str = [", "url: str"),
+        ("def f(\n    self,\n    <|>)\n\nx = 1\n", "url str,", "url"),
+        ("def play<|>\n\nx = 1\n", "_media(", "_media"),  # nothing closes it
+        ("def play<|>\n\nx = 1\n", "_media(self) -> int", "_media(self) -> int"),
+        ("class A:\n    x = 1\n\n    <|>\n\n    y = 1\n", "def play", None),  # sound without it
+        ("while <|>", "not x.done", "not x.done"),
+        ("x = <|>\n\nif y:\n", "lambda", None),
         ("<|>", "for x in y:", "for x in y:"),  # so is the body
         ("<|>", "try:", "try:"),
         ("<|>", "match x:", "match x:"),
@@ -374,6 +386,8 @@ def test_several_lines_keep_to_their_levels(generated: str, left: str) -> None:
         ("f(\n    a,\n    <|>", "b]", "b"),
         ('x = """\n<|>\n"""\n', "what ever )", "what ever )"),
         ("# <|>", "what ever )", "what ever )"),
+        ("def f(  # pyl<|>)\n\nx = 1\n", "int: disable=all", "int: disable=all"),  # broken, but not there
+        ("x = 1  # a\n# <|>\nx = 2\n", "b\n= 3", "b"),
         ('def f():\n    <|>\n    More of it.\n    """\n', '"""Text.', '"""Text.'),
         ("@cache\ndef f():\n    <|>\n", '"""Text.', None),  # of several lines, and nothing ends it
         ('def f():\n    <|>\n\ndef g():\n    """More."""\n', '"""Text.', None),  # that is another string's
@@ -397,6 +411,16 @@ def test_no_new_syntax_errors(document: str, generated: str, left: str | None) -
         ("const x = <|>;\n", "f(1", "f"),
         ("function f() {\n  <|>\n}\n", "return 1;", "return 1;"),
         ("function f() {\n  <|>\n}\n", "const = = 1", None),
+        ("export class <|>\n\nlet y = 1;\n", "A extends B", "A extends B"),  # its body is still to come
+        ("function play<|>\n\nlet y = 1;\n", "Media(a: string", "Media"),
+        ("switch (<|>)\n\nlet y = 1;\n", "a", "a"),
+        ("switch (<|>)\n\nlet y = 1;\n", "= a", None),
+        ("foo(<|>)\n\nlet y = 1;\n", "a {", "a"),
+        ("f(/* <|> */ x\n", "what ever )", "what ever )"),
+        ("f(/* *<|>\n more */ x);\n", "/ + ) y", None),
+        ("f(/* a <|>/ b */ x);\n", "*", None),
+        ("/**\n * a\n *<|>/\nexport function f() {}\n", "* b", None),
+        ("f(/* <|>*/ x);\n", "a */ ) /* b", None),
         ("<|>\n", "if (x) {", "if (x) {"),  # its body and brace are still to come
         ("if (x) {\n  <|>\n}\n", "}", None),
         ("class A {\n  <|>\n}\n", "private x: number = 1;", "private x: number = 1;"),
@@ -406,6 +430,18 @@ def test_no_new_syntax_errors(document: str, generated: str, left: str | None) -
 )
 def test_no_new_syntax_errors_in_typescript(document: str, generated: str, left: str | None) -> None:
     assert left_by(parse_check, document, generated, "typescript") == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("function f(<|>)\n\nlet y = 1;\n", "a, b", "a, b"),
+        ("class A {\n  f(<|>)\n\n  g() {}\n}\n", "a, b", "a, b"),
+        ("class A {\n  f(<|>)\n\n  g() {}\n}\n", "a, b) + (c", "a, b"),
+    ],
+)
+def test_functions_in_javascript_lack_their_bodies_at_first(document: str, generated: str, left: str | None) -> None:
+    assert left_by(parse_check, document, generated, "javascript") == left
 
 
 def test_a_language_without_a_grammar_is_not_checked() -> None:

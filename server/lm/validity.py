@@ -3,7 +3,8 @@
 What is checked is the document with the text in it; what it is compared with is the document as it stands and the
 document without the line that is being typed: typing is always a broken state. Python is judged by its own compiler,
 other languages and documents that are broken elsewhere by tree-sitter. Only a window around the cursor is read, the
-smallest one that is sound without the text. A block header whose body is yet to come is no error.
+smallest one that is sound without the text. A block header whose body is yet to come is no error, nor is one that
+lacks more of its end, where it was begun before the text.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def valid_length(cursor: Cursor, text: str) -> int:
     """
     if cursor.is_overlong or not cursor.is_state_known or _opens_endless_string(cursor, text):
         return 0
+    if _stays_in_comment(cursor, text):
+        return len(text)
     if cursor.language.id == "python":
         sound: Callable[[str], bool] = compiles
     elif n_errors("", cursor.language) is None:
@@ -38,10 +41,16 @@ def valid_length(cursor: Cursor, text: str) -> int:
         if sound(around(line_with(cursor, text))):
             return len(text)
         if any(sound(around(line)) for line in _lines_without(cursor)):
-            return next(
-                (end for end in (len(text), *_cuts(cursor, text)) if _fits(around, cursor, text[:end], sound)), 0
-            )
-    return len(text) if _is_no_worse(cursor, text, sound) else 0
+            return next((end for end in _ends(cursor, text) if _fits(around, cursor, text[:end], sound)), 0)
+    if _is_no_worse(cursor, text, sound):
+        return len(text)
+    return next((end for end in _ends(cursor, text) if _goes_on_in_header(cursor, text[:end], sound)), 0)
+
+
+def _stays_in_comment(cursor: Cursor, text: str) -> bool:
+    """Whether the cursor is in a comment that `text` does not end, nor part from its end."""
+    end = cursor.state.delimiter
+    return cursor.state.in_comment and end not in cursor.line_prefix[-1:] + text and cursor.line_suffix[:1] != "/"
 
 
 def _opens_endless_string(cursor: Cursor, text: str) -> bool:
@@ -83,9 +92,13 @@ def _fits(around: Window, cursor: Cursor, text: str, sound: Callable[[str], bool
     line = line_with(cursor, text)
     if sound(around(line)) or any(sound(around(whole)) for whole in _with_body(cursor, line)):
         return True
+    if cursor.line_state.awaited and _goes_on_in_header(cursor, text, sound):  # to the window it may be a call
+        return True
     # What still lacks its end is an error as it stands, and must not make more of it.
     if sound(around(line_with(cursor, ""))):
         return False
+    if any(sound(around(line + end)) for end in _header_ends(cursor, _has_body_below(cursor, _blanks_of(line)))):
+        return True
     ends = (end for end in _missing_ends(cursor, line) if sound(around(line + end)))
     return next(ends, None) is not None and _adds_no_errors(cursor, text)
 
@@ -130,8 +143,37 @@ def _missing_ends(cursor: Cursor, line: str) -> Iterator[str]:
         return
     if cursor.line_state.awaited:
         yield ","
-    elif _has_body_below(cursor, indentation(line.rpartition("\n")[2])):
+    elif _has_body_below(cursor, _blanks_of(line)):
         yield ":"
+
+
+def _header_ends(cursor: Cursor, has_body: bool) -> Iterator[str]:
+    """What completes a block's header that ends with the cursor's line; no other code is sound with it.
+
+    Errors are not counted: to tree-sitter `def f(self, x: int)` without its colon is a call with a colon too many.
+    """
+    if cursor.line_suffix.strip(" \t)]"):
+        return
+    body = " {}" if cursor.language.block == "braces" else ":" if has_body else ": pass"
+    yield body
+    yield "()" + body  # of a function that has but a name
+
+
+def _goes_on_in_header(cursor: Cursor, text: str, sound: Callable[[str], bool]) -> bool:
+    """Whether `text` goes on in a header, of some lines perhaps, that was begun above it: nothing below is looked at.
+
+    False between braces, which end below.
+    """
+    if cursor.language.block != "indent":
+        return False
+    line = line_with(cursor, text)
+    ends = list(_header_ends(cursor, has_body=False))
+    return any(sound(around(line + end)) for around in heads(cursor, text) for end in ends)
+
+
+def _blanks_of(text: str) -> str:
+    """The indentation of the last line."""
+    return indentation(text.rpartition("\n")[2])
 
 
 def _has_body_below(cursor: Cursor, blanks: str) -> bool:
@@ -140,13 +182,12 @@ def _has_body_below(cursor: Cursor, blanks: str) -> bool:
     return cursor.language.block == "indent" and below is not None and width(indentation(below)) > width(blanks)
 
 
-def _cuts(cursor: Cursor, text: str) -> list[int]:
-    """Lengths to be tried, longest first: at tokens, and at line ends of several lines."""
+def _ends(cursor: Cursor, text: str) -> list[int]:
+    """Lengths to be tried, longest first: all of it, then at tokens, and at line ends of several lines."""
     points = cut_points(text, cursor.language, cursor.state)
     line_ends = [len(text[:i].rstrip()) for i, character in enumerate(text) if character == "\n"]
-    return sorted(
-        {*points[: _MAX_CUTS - min(len(line_ends), 4)], *(end for end in line_ends[-4:] if end)}, reverse=True
-    )
+    cuts = {*points[: _MAX_CUTS - min(len(line_ends), 4)], *(end for end in line_ends[-4:] if end)}
+    return [len(text), *sorted(cuts, reverse=True)]
 
 
 def _is_no_worse(cursor: Cursor, text: str, sound: Callable[[str], bool]) -> bool:

@@ -142,14 +142,19 @@ def type_in_turns(stretch: Stretch, n_keys: int, *servers: tuple[Client, Tally])
 
 
 def stretch_of(file: SourceFile, n_lines: int = STRETCH_LINES) -> tuple[str, str, str]:
-    """The text before, in and after the stretch that is typed: from the first definition in the second half."""
+    """The text before, in and after the stretch that is typed: from the first definition in the second half.
+
+    The line break at its end is there before it is typed: who writes in the middle of a file opens a line first.
+    """
     lines = file.text.splitlines(keepends=True)
     words = ("def ", "async def ", "class ", "export ", "function ")
     middle = len(lines) // 2
     starts = (number for number in range(middle, len(lines)) if lines[number].lstrip().startswith(words))
     start = next(starts, middle)
     end = min(start + n_lines, len(lines) - 1)
-    return "".join(lines[:start]), "".join(lines[start:end]), "".join(lines[end:])
+    target = "".join(lines[start:end])
+    line_break = target[len(target.rstrip("\r\n")) :]
+    return "".join(lines[:start]), target.removesuffix(line_break), line_break + "".join(lines[end:])
 
 
 def pause_s(rng: random.Random) -> float:
