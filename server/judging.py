@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from server.filters.candidate import Candidate
-from server.filters.confidence import confidence_of
+from server.filters.candidate import Candidate, Rejection
+from server.filters.confidence import confidence, confidence_of
 from server.filters.pipeline import Filtered, Verdict, apply
 from server.lm.cursor import Cursor
 from server.lm.decode import Generation
@@ -76,7 +76,12 @@ class Judge:
         """A text with what the filters made of it."""
         began = time.perf_counter()
         candidate = self._candidate(source)
-        judged = Judged(source, candidate, apply(candidate))
+        # No filter makes a line of the index likelier, and some take milliseconds.
+        unlikely = confidence(candidate) if not isinstance(source, Generation) else None
+        if isinstance(unlikely, Rejection):
+            judged = Judged(source, candidate, Filtered(None, (Verdict("confidence", "rejected", unlikely.reason),)))
+        else:
+            judged = Judged(source, candidate, apply(candidate))
         self.spent_ms += 1000 * (time.perf_counter() - began)
         return judged
 

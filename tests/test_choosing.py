@@ -7,7 +7,9 @@ from concurrent.futures import Future
 
 import pytest
 
+from server import judging
 from server.choosing import SURE, Choice, choose
+from server.filters.pipeline import apply
 from server.index.lines import Line
 from server.index.sources import Source
 from server.judging import Task
@@ -124,6 +126,15 @@ def test_nothing_is_offered_that_is_less_likely_than_wanted() -> None:
     choice = chosen("x = <|>\n", writer("x = price\n", doubt=1.0), line("total", 0.3), least=0.4)
     assert texts(choice) == []
     assert choice.verdicts[-1].filter == "confidence" and "below 0.40" in choice.ended
+
+
+def test_no_filter_looks_at_a_line_that_is_too_unlikely(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    monkeypatch.setattr(judging, "apply", lambda candidate: looked_at.append(candidate.text) or apply(candidate))
+    choice = chosen("x = <|>\n", writer("x = price\n", doubt=1.0), line("total", 0.2), least=0.25)
+    assert looked_at == ["p"] and texts(choice) == []  # the model gives up as well
+    assert any(verdict.filter == "confidence" and "0.20 is below 0.25" in verdict.reason for verdict in choice.verdicts)
+    assert texts(chosen("x = <|>\n", writer("x = price\n", doubt=1.0), line("total", 0.25), least=0.25)) == ["total"]
 
 
 def test_what_has_become_too_unlikely_to_be_shown_is_not_written_to_its_end() -> None:

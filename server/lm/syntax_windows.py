@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import takewhile
 
 from server.lm.cursor import Cursor, indentation, is_code, width
@@ -18,6 +18,7 @@ from server.lm.lexing import CLOSER_OF, START, state_after, without_comments
 
 MAX_WINDOW_LINES = 150  # on either side of the cursor, unless a function around it takes more
 _ENTRY_LINES = 20  # of a table that one entry takes at most
+_MAX_REMEMBERED = 8  # windows: several texts are judged at one cursor, each in the same ones
 
 _CONTINUES = re.compile(r"(?:else|elif|except|finally|case)\b|[)\]}\"'#]")
 _SCOPE = re.compile(r"(?:async[ \t]+)?def\b|class\b")
@@ -115,6 +116,7 @@ def _lines_around(cursor: Cursor, n_lines: int) -> _Lines:
     return _Lines((), above, below)
 
 
+@lru_cache(_MAX_REMEMBERED)
 def _window_at(cursor: Cursor, blanks: str) -> _Lines:
     """The statements indented by `blanks` that the cursor stands in or between."""
     above, below = cursor.above, cursor.below
@@ -142,8 +144,10 @@ def _n_lines_to_end(cursor: Cursor, blanks: str) -> int:
 
 def _starts_statement(line: str, blanks: str) -> bool:
     """Whether a statement indented by `blanks` seems to start with this line; the compiler has the last word."""
-    code = line[len(blanks) :]
-    return line.startswith(blanks) and code[:1].strip() != "" and not _CONTINUES.match(code)
+    n_blanks = len(blanks)
+    if not line.startswith(blanks) or not line[n_blanks : n_blanks + 1].strip():
+        return False
+    return not _CONTINUES.match(line, n_blanks)
 
 
 def _levels(cursor: Cursor, text: str) -> list[str]:
@@ -175,7 +179,7 @@ def _scopes(cursor: Cursor, blanks: str) -> tuple[str, ...]:
         if not least:
             break
         outer = indentation(line)
-        if _starts_statement(line, outer) and width(outer) < least:
+        if width(outer) < least and _starts_statement(line, outer):
             least = width(outer)
             scope = _SCOPE.match(line[len(outer) :])
             keyword = scope[0] if scope else ""

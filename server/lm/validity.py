@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from server.lm.cursor import Cursor, first_code_line, indentation, width
+from server.lm.languages import Language
 from server.lm.lexing import cut_points, state_after
 from server.lm.syntax import n_errors
 from server.lm.syntax_windows import Window, heads, line_with, widest, windows
 
 _MAX_CUTS = 8  # tried before the text is given up
+# Judgements that are remembered: texts at a cursor are compared with the same documents, and so are those at the next.
+_MAX_REMEMBERED = 64
 PARSE_LIMIT_MS = 100
 
 
@@ -33,10 +37,10 @@ def valid_length(cursor: Cursor, text: str) -> int:
         return len(text)
     if cursor.language.id == "python":
         sound: Callable[[str], bool] = compiles
-    elif n_errors("", cursor.language) is None:
+    elif _n_errors("", cursor.language) is None:
         return len(text)
     else:
-        sound = lambda source: n_errors(source, cursor.language, PARSE_LIMIT_MS) == 0  # noqa: E731
+        sound = lambda source: _n_errors(source, cursor.language) == 0  # noqa: E731
     for around in windows(cursor, text):
         if sound(around(line_with(cursor, text))):
             return len(text)
@@ -64,6 +68,7 @@ def _opens_endless_string(cursor: Cursor, text: str) -> bool:
     return sum(line.count(delimiter) for line in cursor.below) % 2 == 0
 
 
+@lru_cache(_MAX_REMEMBERED)
 def compiles(source: str) -> bool:
     """Whether Python's compiler takes `source`. Nothing is executed."""
     try:
@@ -109,12 +114,15 @@ def _adds_no_errors(cursor: Cursor, text: str) -> bool:
     True where the language has no tree, False when the document takes too long to parse.
     """
     whole = widest(cursor)
-    before, after = (
-        n_errors(whole(line_with(cursor, inserted)), cursor.language, PARSE_LIMIT_MS) for inserted in ("", text)
-    )
+    before, after = (_n_errors(whole(line_with(cursor, inserted)), cursor.language) for inserted in ("", text))
     if before is None or after is None:
-        return n_errors("", cursor.language) is None
+        return _n_errors("", cursor.language) is None
     return after <= before
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _n_errors(source: str, language: Language) -> int | None:
+    return n_errors(source, language, PARSE_LIMIT_MS)
 
 
 def _with_body(cursor: Cursor, line: str) -> Iterator[str]:
