@@ -468,6 +468,13 @@ def test_what_is_quicker_typed_is_not_offered(document: str, generated: str, lef
     assert left_by(trivial, document, generated, min_confidence=0.1) == left
 
 
+@pytest.mark.parametrize(("probability", "left"), [(0.51, "e"), (0.49, None)])
+def test_a_single_character_is_offered_where_it_is_likely(probability: float, left: str | None) -> None:
+    tokens = {"token_texts": ("e",), "token_logprobs": (math.log(probability),)}
+    assert left_by(trivial, "return Tru<|>", "e", min_confidence=0.1, **tokens) == left
+    assert left_by(trivial, "return Tru<|>", "e", min_confidence=0.0, **tokens) == "e"
+
+
 @pytest.mark.parametrize(("generated", "left"), [(")", ")"), ("1", "1"), ("  ", None)])
 def test_where_everything_is_shown_only_blanks_are_not(generated: str, left: str | None) -> None:
     assert left_by(trivial, "f(x = <|>", generated, min_confidence=0.0) == left
