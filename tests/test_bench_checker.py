@@ -71,6 +71,9 @@ def test_what_fits_adds_no_error(drawn: str) -> None:
     "def f():\n    ⟦x = 1\n  y = 2⟧\n",
     "⟦return 1⟧\n",  # the compiler knows more than the grammar
     "x = 1⟦ +⟧\n",
+    "def f(self, ⟦url str⟧)\n\nb = 1\n",
+    "⟦def f(self)⟧\n\nb = 1\n",  # sound before
+    "def play⟦_media(⟧\n\nb = 1\n",
     "f(\n    a,\n    ⟦b⟧\n    c,\n)\n",  # sound before, and now a comma is missing
     "class :\n    pass\n\n\nx = 1⟦ 2 + = 3⟧\n",  # broken elsewhere, and now here too
 ])  # fmt: skip
@@ -81,6 +84,9 @@ def test_what_does_not_fit_adds_an_error(drawn: str) -> None:
 @pytest.mark.parametrize("drawn", [
     "if a:\n    pass\nelif ⟦b⟧\n    pass\n",
     "if a:\n    ⟦# nothing to do⟧\nb = 1\n",
+    "def f(self, ⟦url: str⟧)\n\nb = 1\n",  # a header without its colon and body
+    "class A:\n    def f(\n        self,\n        ⟦url: str,⟧)\n\n    def g(self): ...\n",
+    "def play⟦_media⟧\n\nb = 1\n",
 ])  # fmt: skip
 def test_what_only_lacks_its_end_is_told_apart(drawn: str) -> None:
     assert judged(drawn) == Judgement(is_unfinished=True)

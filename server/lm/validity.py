@@ -102,7 +102,7 @@ def _fits(around: Window, cursor: Cursor, text: str, sound: Callable[[str], bool
     # What still lacks its end is an error as it stands, and must not make more of it.
     if sound(around(line_with(cursor, ""))):
         return False
-    if any(sound(around(line + end)) for end in _header_ends(cursor, _has_body_below(cursor, _blanks_of(line)))):
+    if not _has_body_below(cursor, _blanks_of(line)) and any(sound(around(line + end)) for end in _header_ends(cursor)):
         return True
     ends = (end for end in _missing_ends(cursor, line) if sound(around(line + end)))
     return next(ends, None) is not None and _adds_no_errors(cursor, text)
@@ -155,16 +155,15 @@ def _missing_ends(cursor: Cursor, line: str) -> Iterator[str]:
         yield ":"
 
 
-def _header_ends(cursor: Cursor, has_body: bool) -> Iterator[str]:
+def _header_ends(cursor: Cursor) -> Iterator[str]:
     """What completes a block's header that ends with the cursor's line; no other code is sound with it.
 
     Errors are not counted: to tree-sitter `def f(self, x: int)` without its colon is a call with a colon too many.
     """
-    if cursor.line_suffix.strip(" \t)]"):
-        return
-    body = " {}" if cursor.language.block == "braces" else ":" if has_body else ": pass"
-    yield body
-    yield "()" + body  # of a function that has but a name
+    if not cursor.line_suffix.strip(" \t)]"):
+        body = " {}" if cursor.language.block == "braces" else ": pass"
+        yield body
+        yield "()" + body  # of a function that has but a name
 
 
 def _goes_on_in_header(cursor: Cursor, text: str, sound: Callable[[str], bool]) -> bool:
@@ -175,7 +174,7 @@ def _goes_on_in_header(cursor: Cursor, text: str, sound: Callable[[str], bool]) 
     if cursor.language.block != "indent":
         return False
     line = line_with(cursor, text)
-    ends = list(_header_ends(cursor, has_body=False))
+    ends = list(_header_ends(cursor))
     return any(sound(around(line + end)) for around in heads(cursor, text) for end in ends)
 
 

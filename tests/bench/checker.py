@@ -8,7 +8,8 @@ An item *adds a syntax error* when the document was sound before it and is not w
 without the cursor's line, or with `pass` (`;`) in its place. With it: as it stands, or with a body for the block that
 the item opens. In a document that is not sound either way, the number of errors that tree-sitter sees must not grow.
 Text that only lacks a comma, a colon or, after a comment, the statement itself, where the line was unsound before
-anyway, is *unfinished*: no error is added, but it is counted. Python is judged by its compiler on the whole document,
+anyway, is *unfinished*, and so is the header of a block that lacks its end and its body: no error is added, but it is
+counted. Python is judged by its compiler on the whole document,
 TypeScript by tree-sitter.
 """
 
@@ -78,6 +79,8 @@ def syntax(before: str, item: str, after: str, language_id: str) -> tuple[str, b
         return "", False
     indentation = head[: len(head) - len(head.lstrip())]
     was_sound = sound(before + after)
+    if not was_sound and any(sound(around(line + end)) for end in _HEADER_ENDS[language_id]):
+        return "", True
     if was_sound or sound(around("")) or sound(around(indentation + neutral)):
         last = line.rpartition("\n")[2]
         ends = (",", ":", ":,", f"\n{last[: len(last) - len(last.lstrip())]}{neutral}")
@@ -136,6 +139,8 @@ _RULES: dict[str, tuple[Callable[[str], bool], str]] = {
     "python": (compiles, "pass"),
     "typescript": (_is_clean_typescript, ";"),
 }
+# What completes a block's header, a function's without its parameters included.
+_HEADER_ENDS = {"python": (": pass", "(): pass"), "typescript": (" {}", "() {}")}
 
 
 @lru_cache
