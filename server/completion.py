@@ -148,12 +148,15 @@ def prefill_ahead(
     index: LiveIndex | None = None,
     cancelled: Callable[[], bool] = never,
 ) -> None:
-    """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it, and readies the index."""
-    if index is not None:
-        index.ranked(document, offset)
+    """Reads the prompt of a cursor into the completion cache, as far as `cancelled` lets it, and readies the index.
+
+    The index comes last: its thread would keep the interpreter from a question that is just arriving.
+    """
     place = _place(document, min(max(offset, 0), len(document.text)), "", model, settings, index)
     if not place.cursor.is_overlong:
         model.completion_cache.advance(place.prompt.token_ids, n_keep=0, should_stop=cancelled)
+    if index is not None and not cancelled():
+        index.ranked(document, offset)
 
 
 def _closed_gate(request: CompletionRequest) -> str | None:
