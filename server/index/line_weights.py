@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 
 from server.index.weights import Kind
 
@@ -99,7 +100,7 @@ def features(evidence: LineEvidence) -> tuple[float, ...]:
 
 def probabilities(found: Sequence[LineEvidence]) -> list[float]:
     """How likely each end is the right one, 0..1; what is missing to 1 is the chance that none is."""
-    totals = [CONSTANT + sum(w * x for w, x in zip(WEIGHTS, features(each), strict=True)) for each in found]
+    totals = [CONSTANT + sum(map(mul, WEIGHTS, features(each))) for each in found]
     highest = max([0.0, *totals])
     shares = [math.exp(total - highest) for total in totals]
     whole = sum(shares) + math.exp(-highest)

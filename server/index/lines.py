@@ -98,7 +98,9 @@ class Windows:
         return self._wholes[segment]
 
     def _window(self, segment: Segment, offset: int, *, is_above: bool) -> Window:
-        known = self._known.setdefault(segment, {})
+        known = self._known.get(segment)
+        if known is None:
+            known = self._known[segment] = {}
         key = 2 * offset + is_above
         if key not in known:
             if len(known) >= MAX_WINDOWS:
