@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from server.index.at_hand import MAX_PAST, clean_parts, searched, unix_at, useless_on_a_blank_line, utf8
+from server.index.beside import ThreadBeside
 from server.index.built_files import BuiltFiles, numbers_of
 from server.index.changed import CHANGED, Changed, Clean, Searchable, without_secrets
 from server.index.line_weights import LineEvidence
@@ -41,7 +42,7 @@ class LiveIndex:
         self._changed: dict[str, Changed] = {}  # none of these is hidden in `_built`
         self._around: tuple[tuple[str, str, str], Segment] | None = None
         self._first_tokens: tuple[str, FirstTokens] | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loracle-index")
+        self._thread = ThreadBeside("loracle-index")
         self._ranking = Ranking(self._thread)
         self._n_changes = 0
         self._n_changes_of: dict[str, int] = {}
