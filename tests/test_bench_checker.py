@@ -100,6 +100,9 @@ def test_what_only_lacks_its_end_is_told_apart(drawn: str) -> None:
     ("const a = ⟦f(1;⟧\n", False),
     ("const a = f(⟦1)⟧);\n", False),
     ("const a: ⟦number⟧ = 1;\n", True),
+    ("let y = ⟦a +⟧\n\nlet z = 1;\n", False),
+    ("class A {\n  next(⟦a: string⟧)\n}\n", True),
+    ("switch (⟦a⟧)\n\nlet z = 1;\n", True),
 ])  # fmt: skip
 def test_typescript_is_judged_by_its_grammar(drawn: str, sound: bool) -> None:
     assert judged(drawn, "typescript").is_sound is sound

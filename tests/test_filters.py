@@ -24,6 +24,7 @@ from server.filters.special_tokens import special_tokens
 from server.filters.stop import stop
 from server.filters.trivial import trivial
 from server.filters.unfinished import unfinished
+from server.lm import validity
 from server.lm.cursor import cursor_between
 from server.lm.languages import language_for
 
@@ -360,6 +361,11 @@ def test_several_lines_keep_to_their_levels(generated: str, left: str) -> None:
         ("class A:\n    def f(\n        self,\n        <|>\n    )\n\n    def g(self): ...\n", "url: str,", "url: str,"),
         ("def f(\n    self,\n    <|>)\n\nx = 1\n", "url: str = [", "url: str"),
         ("def f(\n    self,\n    <|>)\n\nx = 1\n", "url str,", "url"),
+        ("def f(\n    self,\n    <|>\n):\n    return 1\n", "a: int) -> int", "a: int"),  # closed below
+        ("if (\n    a\n    and <|>\n):\n    pass\n", "b)", "b"),
+        ("with foo(\n    a,\n    <|>\n    c,\n):\n    pass\n", "b) as f", None),
+        ("foo(\n    a,\n    <|>\n)\n", "b)  # done", "b"),
+        ("x = foo(<|>", "1)\nif y", "1)"),
         ("def play<|>\n\nx = 1\n", "_media(", "_media"),  # nothing closes it
         ("def play<|>\n\nx = 1\n", "_media(self) -> int", "_media(self) -> int"),
         ("class A:\n    x = 1\n\n    <|>\n\n    y = 1\n", "def play", None),  # sound without it
@@ -416,6 +422,10 @@ def test_no_new_syntax_errors(document: str, generated: str, left: str | None) -
         ("switch (<|>)\n\nlet y = 1;\n", "a", "a"),
         ("switch (<|>)\n\nlet y = 1;\n", "= a", None),
         ("foo(<|>)\n\nlet y = 1;\n", "a {", "a"),
+        ("let y = <|>\n\nlet z = 1;\n", "a +", "a"),  # braces could follow, as a value
+        ("let y = <|>\n\nlet z = 1;\n", "(a) =>", "(a)"),
+        ("let y =<|>\n\nlet z = 1;\n", " total.items ??", " total.items"),
+        ("if (a) y = <|>\n\nlet z = 1;\n", "b ||", "b"),
         ("f(/* <|> */ x\n", "what ever )", "what ever )"),
         ("f(/* *<|>\n more */ x);\n", "/ + ) y", None),
         ("f(/* a <|>/ b */ x);\n", "*", None),
@@ -438,10 +448,26 @@ def test_no_new_syntax_errors_in_typescript(document: str, generated: str, left:
         ("function f(<|>)\n\nlet y = 1;\n", "a, b", "a, b"),
         ("class A {\n  f(<|>)\n\n  g() {}\n}\n", "a, b", "a, b"),
         ("class A {\n  f(<|>)\n\n  g() {}\n}\n", "a, b) + (c", "a, b"),
+        ("y = <|>\n\nlet z = 1;\n", "count -", "count"),
     ],
 )
 def test_functions_in_javascript_lack_their_bodies_at_first(document: str, generated: str, left: str | None) -> None:
     assert left_by(parse_check, document, generated, "javascript") == left
+
+
+def test_what_only_looks_like_a_comment_is_judged() -> None:
+    page = "const x = <p>see http://foo <|></p>;\n"
+    assert left_by(parse_check, page, "</b> {", "typescriptreact") != "</b> {"
+    assert left_by(parse_check, 'x = f"{d["#"]}" + <|>\n', "1 = (") != "1 = ("
+
+
+def test_what_a_document_was_judged_is_remembered_but_not_that_it_took_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = iter([None, 3])
+    monkeypatch.setattr(validity, "n_errors", lambda *arguments: next(counts))
+    found = [validity._n_errors("let judged_once = (", language_for("typescript")) for _ in range(3)]
+    assert found == [None, 3, 3]
 
 
 def test_a_language_without_a_grammar_is_not_checked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,24 @@ def test_where_it_may_not_choose_the_work_is_done_all_the_same(
     monkeypatch.setattr(os, "sched_setaffinity", refused, raising=False)
     monkeypatch.setattr(beside, "current_core", lambda: core)
     assert [thread.submit(int).result() for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_thread_that_nobody_holds_any_more_ends() -> None:
+    dropped = ThreadBeside("test-dropped")
+    (running,) = dropped.submit(lambda: [threading.current_thread()]).result()
+    del dropped
+    gc.collect()
+    running.join(60)
+    assert not running.is_alive()
+
+
+def test_after_its_end_no_thread_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = ThreadBeside("test-ended")
+    ended.submit(int).result()
+    ended.shutdown()
+    monkeypatch.setattr(ended, "_keep_off", lambda core: pytest.fail("moved"))
+    with pytest.raises(RuntimeError):
+        ended.submit(int)
 
 
 def test_a_system_that_does_not_tell_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from server.completion import prefill_ahead
 from server.index import live
+from server.index.continuations import Continuations
 from server.index.lines import LineEnds, Surroundings, line_ends
 from server.index.live import LiveIndex
 from server.index.ranking import Ranking
@@ -96,6 +97,36 @@ def test_reading_ahead_ranks_what_is_asked_next(monkeypatch: pytest.MonkeyPatch)
     document, offset = question("price = total_of(rows)\nprice = <|>\n")
     prefill_ahead(document, offset, writer("x\n"), Settings(), index=index)
     assert index.lines(document, offset)[0].text == "total_of(rows)" and len(n_searches) == 1
+
+
+def test_reading_ahead_ranks_last_and_not_for_a_question_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, model, done = LiveIndex(), writer("x\n"), []
+    monkeypatch.setattr(LiveIndex, "ranked", lambda *arguments: done.append("ranked"))
+    cache = type(model.completion_cache)
+    advance = cache.advance
+    monkeypatch.setattr(cache, "advance", lambda *args, **options: done.append("read") or advance(*args, **options))
+    document, offset = question("price = <|>\n")
+    prefill_ahead(document, offset, model, Settings(), index=index)
+    assert done == ["read", "ranked"]
+    prefill_ahead(document, offset, model, Settings(), index=index, cancelled=lambda: True)
+    assert done == ["read", "ranked", "read"]
+
+
+def test_places_are_looked_at_in_the_index_s_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    know = Continuations._know
+
+    def watched(self: Continuations, texts: Sequence[bytes]) -> None:
+        names.append(threading.current_thread().name)
+        know(self, texts)
+
+    monkeypatch.setattr(Continuations, "_know", watched)
+    index = LiveIndex()
+    document, offset = question("price = total_of(rows)\nprice = <|>\n")
+    opinion = index.opinion(document, offset, 0, writer("x\n").tokenizer)
+    opinion.prepare([b"", b"t"])
+    index.lines(document, offset)  # in the same thread, after it
+    assert [name.startswith("loracle-index") for name in names] == [True]
 
 
 def test_another_file_that_changes_is_heard_of() -> None:

@@ -23,28 +23,31 @@ class ThreadBeside(ThreadPoolExecutor):
     """An executor of one thread, which runs on any core but that of whoever hands in the work."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(1, name, self._begin)
-        self._thread_id: int | None = None  # the system's, once it runs
+        self._thread_ids: list[int] = []  # the system's of the one thread, once it runs
+        # Nothing that the thread holds leads back here: an executor that is dropped ends its thread.
+        super().__init__(1, name, _tell, (self._thread_ids,))
         self._barred: int | None = None  # the core that it was kept off last
 
     def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """As in the library."""
-        self._keep_off(current_core())
+        if not self._shutdown:  # else the system may have given the number to another thread
+            self._keep_off(current_core())
         return super().submit(work, *args, **kwargs)
 
-    def _begin(self) -> None:
-        self._thread_id = threading.get_native_id()
-
     def _keep_off(self, core: int | None) -> None:
-        if core is None or core == self._barred or self._thread_id is None:
+        if core is None or core == self._barred or not self._thread_ids:
             return
         try:
             others = os.sched_getaffinity(os.getpid()) - {core}
             if others:
-                os.sched_setaffinity(self._thread_id, others)
+                os.sched_setaffinity(self._thread_ids[0], others)
                 self._barred = core
         except OSError:  # the thread has ended, or may not choose
             self._barred = None
+
+
+def _tell(thread_ids: list[int]) -> None:
+    thread_ids.append(threading.get_native_id())
 
 
 def current_core() -> int | None:

@@ -70,12 +70,14 @@ class Reader:
         `texts` are what follows the fed prompt there. The limits are looked at before each forward. `token_ids` fit the
         positions of the model.
         """
-        if self._mixer is not None:
-            self._mixer.prepare(texts)
         limits = self.limits
+        if self._mixer is not None and limits.reached() is None:
+            self._mixer.prepare(texts)
         advance = self._cache.advance(token_ids, n_keep=len(texts), should_stop=lambda: limits.reached() is not None)
         if advance.logits is None:
             self.stopped_by = limits.reached() or "cancelled"
+            if self._mixer is not None:
+                self._mixer.prepare(())  # nothing is asked any more
         return advance.logits
 
     def log_probs(self, row: Logits, text_so_far: bytes) -> LogProbs:

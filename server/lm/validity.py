@@ -4,24 +4,34 @@ What is checked is the document with the text in it; what it is compared with is
 document without the line that is being typed: typing is always a broken state. Python is judged by its own compiler,
 other languages and documents that are broken elsewhere by tree-sitter. Only a window around the cursor is read, the
 smallest one that is sound without the text. A block header whose body is yet to come is no error, nor is one that
-lacks more of its end, where it was begun before the text.
+lacks more of its end, where its line was begun before the text.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from server.lm.cursor import Cursor, first_code_line, indentation, width
 from server.lm.languages import Language
-from server.lm.lexing import cut_points, state_after
-from server.lm.syntax import n_errors
+from server.lm.lexing import cut_points, n_stray_closers, state_after
+from server.lm.syntax import n_errors, parse
 from server.lm.syntax_windows import Window, heads, line_with, widest, windows
 
 _MAX_CUTS = 8  # tried before the text is given up
 # Judgements that are remembered: texts at a cursor are compared with the same documents, and so are those at the next.
 _MAX_REMEMBERED = 64
+_COMMENT_LINES = 200  # above a cursor that may be in a comment
+_HEADER_LINES = 100  # below a cursor in which the end of a header is looked for
+_HEADER_END = re.compile(r"[\w$)\]>][ \t]*$")
+_HEADER = re.compile(
+    r"[ \t]*(?:(?:export|default|declare|abstract|async)[ \t]+)*"
+    r"(?:class|interface|enum|namespace|function|if|else|for|while|switch|catch)\b"
+)
+_METHOD = re.compile(r"[ \t]*(?:(?:public|private|protected|static|override|async|get|set)[ \t]+)*[\w$#]+[ \t]*[(<]")
+_FUNCTION_NAME = re.compile(r"[ \t]*(?:(?:export|default|declare|async)[ \t]+)*function\b[ \t]*\*?[ \t]*[\w$]+[ \t]*$")
 PARSE_LIMIT_MS = 100
 
 
@@ -52,9 +62,16 @@ def valid_length(cursor: Cursor, text: str) -> int:
 
 
 def _stays_in_comment(cursor: Cursor, text: str) -> bool:
-    """Whether the cursor is in a comment that `text` does not end, nor part from its end."""
+    """Whether the cursor is in a comment that `text` does not end, nor part from its end.
+
+    The grammar has the last word, where there is one: a light reading takes `//` in the text of a page for a comment.
+    """
     end = cursor.state.delimiter
-    return cursor.state.in_comment and end not in cursor.line_prefix[-1:] + text and cursor.line_suffix[:1] != "/"
+    if not cursor.state.in_comment or end in cursor.line_prefix[-1:] + text or cursor.line_suffix[:1] == "/":
+        return False
+    before = "\n".join((*cursor.above[-_COMMENT_LINES:], cursor.line_prefix))
+    tree = parse(before + cursor.line_suffix, cursor.language, len(before))
+    return tree is None or tree.node_at(len(before) - 1).type == "comment"
 
 
 def _opens_endless_string(cursor: Cursor, text: str) -> bool:
@@ -102,7 +119,9 @@ def _fits(around: Window, cursor: Cursor, text: str, sound: Callable[[str], bool
     # What still lacks its end is an error as it stands, and must not make more of it.
     if sound(around(line_with(cursor, ""))):
         return False
-    if not _has_body_below(cursor, _blanks_of(line)) and any(sound(around(line + end)) for end in _header_ends(cursor)):
+    if not _has_body_below(cursor, _blanks_of(line)) and any(
+        sound(around(line + e)) for e in _header_ends(cursor, text)
+    ):
         return True
     ends = (end for end in _missing_ends(cursor, line) if sound(around(line + end)))
     return next(ends, None) is not None and _adds_no_errors(cursor, text)
@@ -120,9 +139,20 @@ def _adds_no_errors(cursor: Cursor, text: str) -> bool:
     return after <= before
 
 
-@lru_cache(_MAX_REMEMBERED)
 def _n_errors(source: str, language: Language) -> int | None:
-    return n_errors(source, language, PARSE_LIMIT_MS)
+    """As in `syntax`, remembered."""
+    try:
+        return _counted_errors(source, language)
+    except LookupError:
+        return None
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _counted_errors(source: str, language: Language) -> int:
+    """LookupError where there is no tree: that may have been a slow moment, and is not remembered."""
+    if (found := n_errors(source, language, PARSE_LIMIT_MS)) is None:
+        raise LookupError
+    return found
 
 
 def _with_body(cursor: Cursor, line: str) -> Iterator[str]:
@@ -155,26 +185,37 @@ def _missing_ends(cursor: Cursor, line: str) -> Iterator[str]:
         yield ":"
 
 
-def _header_ends(cursor: Cursor) -> Iterator[str]:
-    """What completes a block's header that ends with the cursor's line; no other code is sound with it.
+def _header_ends(cursor: Cursor, text: str) -> Iterator[str]:
+    """What completes a block's header that ends with the cursor's line, and that the line has begun without `text`.
 
     Errors are not counted: to tree-sitter `def f(self, x: int)` without its colon is a call with a colon too many.
     """
-    if not cursor.line_suffix.strip(" \t)]"):
-        body = " {}" if cursor.language.block == "braces" else ": pass"
-        yield body
-        yield "()" + body  # of a function that has but a name
+    line = line_with(cursor, text)
+    after = state_after(line, cursor.language, cursor.line_state)
+    is_braces = cursor.language.block == "braces"
+    awaited = cursor.line_state.awaited if is_braces else ""  # of the blocks around
+    if "\n" in text or after.delimiter or after.awaited != awaited or cursor.line_suffix.strip(" \t)]"):
+        return
+    if not is_braces:
+        # `pass` is sound behind a header alone.
+        yield from (": pass", "(): pass")
+    elif _HEADER_END.search(line):
+        # Braces may be an object too, so that the words count.
+        if _HEADER.match(line) or _METHOD.match(line):
+            yield " {}"
+        if _FUNCTION_NAME.match(line):
+            yield "() {}"
 
 
 def _goes_on_in_header(cursor: Cursor, text: str, sound: Callable[[str], bool]) -> bool:
-    """Whether `text` goes on in a header, of some lines perhaps, that was begun above it: nothing below is looked at.
+    """Whether `text` goes on in a header, of some lines perhaps, that was begun above it and that nothing below closes.
 
     False between braces, which end below.
     """
-    if cursor.language.block != "indent":
+    if cursor.language.block != "indent" or n_stray_closers("\n".join(cursor.below[:_HEADER_LINES]), cursor.language):
         return False
     line = line_with(cursor, text)
-    ends = list(_header_ends(cursor))
+    ends = list(_header_ends(cursor, text))
     return any(sound(around(line + end)) for around in heads(cursor, text) for end in ends)
 
 

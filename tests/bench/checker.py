@@ -79,7 +79,9 @@ def syntax(before: str, item: str, after: str, language_id: str) -> tuple[str, b
         return "", False
     indentation = head[: len(head) - len(head.lstrip())]
     was_sound = sound(before + after)
-    if not was_sound and any(sound(around(line + end)) for end in _HEADER_ENDS[language_id]):
+    if not was_sound and any(
+        sound(around(line + end)) and not sound(around(line + other)) for end, other in _HEADER_ENDS[language_id]
+    ):
         return "", True
     if was_sound or sound(around("")) or sound(around(indentation + neutral)):
         last = line.rpartition("\n")[2]
@@ -139,8 +141,12 @@ _RULES: dict[str, tuple[Callable[[str], bool], str]] = {
     "python": (compiles, "pass"),
     "typescript": (_is_clean_typescript, ";"),
 }
-# What completes a block's header, a function's without its parameters included.
-_HEADER_ENDS = {"python": (": pass", "(): pass"), "typescript": (" {}", "() {}")}
+# What completes a block's header, a function's without its parameters included; and what must not do so as well: after
+# `a +` braces are an object, and as good as any other value.
+_HEADER_ENDS = {
+    "python": ((": pass", " 0"), ("(): pass", " 0")),
+    "typescript": ((" {}", " 0"), ("() {}", "() 0")),
+}
 
 
 @lru_cache

@@ -44,7 +44,6 @@ FILES = (
 STRETCH_LINES = 100
 N_KEYS, N_QUICK_KEYS = 140, 30  # of each file, with an index and without
 TURN_KEYS = 35  # that one server gets before the other
-TURN_KEYS = 35  # that one server gets before the other
 N_BUSY_KEYS, N_QUICK_BUSY_KEYS = 100, 30  # of the first one
 # Between keys of somebody at work, seconds: a log-normal with long pauses for thought cut off. Fast for a programmer,
 # so that the server has little time (Dhakal et al. 2018 report a mean of 239 ms over 168,000 people, 120 ms for fast).
