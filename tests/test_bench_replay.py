@@ -291,6 +291,13 @@ def test_the_stretch_is_in_the_middle_of_the_file() -> None:
     )
 
 
+def test_the_file_is_whole_without_the_stretch() -> None:
+    text = "class A:\n    x = 1\n\n    def f(self):\n        def g(): ...\n        return g\n\n    def h(self): ...\n"
+    before, target, after = stretch_of(SourceFile("a.py", "python", text), 1)
+    assert before.endswith("x = 1\n\n    def f(self):\n") and target.strip() == "def g(): ...\n        return g"
+    assert after.strip() == "def h(self): ..."
+
+
 def test_pauses_are_those_of_somebody_who_types() -> None:
     rng = generator("test")
     drawn = sorted(pause_s(rng) for _ in range(2000))

@@ -143,14 +143,22 @@ def type_in_turns(stretch: Stretch, n_keys: int, *servers: tuple[Client, Tally])
 def stretch_of(file: SourceFile, n_lines: int = STRETCH_LINES) -> tuple[str, str, str]:
     """The text before, in and after the stretch that is typed: from the first definition in the second half.
 
-    The line break at its end is there before it is typed: who writes in the middle of a file opens a line first.
+    It ends before another one beside it, where there is one after so many lines: without it the file is whole. The line
+    break at its end is there before it is typed: who writes in the middle of a file opens a line first.
     """
     lines = file.text.splitlines(keepends=True)
     words = ("def ", "async def ", "class ", "export ", "function ")
+
+    def definition(numbers: range, widest: int) -> int | None:
+        """The first of some lines that starts a definition and is indented by so much at most."""
+        codes = ((number, lines[number].lstrip()) for number in numbers)
+        found = (n for n, code in codes if code.startswith(words) and len(lines[n]) - len(code) <= widest)
+        return next(found, None)
+
     middle = len(lines) // 2
-    starts = (number for number in range(middle, len(lines)) if lines[number].lstrip().startswith(words))
-    start = next(starts, middle)
-    end = min(start + n_lines, len(lines) - 1)
+    start = definition(range(middle, len(lines)), len(file.text)) or middle
+    blanks = len(lines[start]) - len(lines[start].lstrip())
+    end = definition(range(start + n_lines, len(lines)), blanks) or min(start + n_lines, len(lines))
     target = "".join(lines[start:end])
     line_break = target[len(target.rstrip("\r\n")) :]
     return "".join(lines[:start]), target.removesuffix(line_break), line_break + "".join(lines[end:])
