@@ -61,6 +61,9 @@ def run(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
     """The language server, until its client leaves."""
+    from server import free_memory
+
+    free_memory.limit_pools()  # before there are threads
     from server.lsp.server import ServeOptions, serve
 
     return serve(

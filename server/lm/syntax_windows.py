@@ -18,7 +18,7 @@ from server.lm.lexing import CLOSER_OF, START, state_after, without_comments
 
 MAX_WINDOW_LINES = 150  # on either side of the cursor, unless a function around it takes more
 _ENTRY_LINES = 20  # of a table that one entry takes at most
-_MAX_REMEMBERED = 8  # windows: several texts are judged at one cursor, each in the same ones
+_MAX_REMEMBERED = 4  # windows: several texts are judged at one cursor, each in the same ones
 
 _CONTINUES = re.compile(r"(?:else|elif|except|finally|case)\b|[)\]}\"'#]")
 _SCOPE = re.compile(r"(?:async[ \t]+)?def\b|class\b")

@@ -22,8 +22,9 @@ from server.lm.syntax_windows import Window, heads, line_with, widest, windows
 
 _MAX_CUTS = 8  # tried before the text is given up
 # Judgements that are remembered: texts at a cursor are compared with the same documents, and so are those at the next.
-_MAX_REMEMBERED = 64
+_MAX_REMEMBERED = 24
 _COMMENT_LINES = 200  # above a cursor that may be in a comment
+_HEADER_WINDOWS = 3  # the line alone, with the statements beside it, with the function or class around it
 _HEADER_LINES = 100  # below a cursor in which the end of a header is looked for
 _HEADER_END = re.compile(r"[\w$)\]>][ \t]*$")
 _HEADER = re.compile(
@@ -216,7 +217,8 @@ def _goes_on_in_header(cursor: Cursor, text: str, sound: Callable[[str], bool]) 
         return False
     line = line_with(cursor, text)
     ends = list(_header_ends(cursor, text))
-    return any(sound(around(line + end)) for around in heads(cursor, text) for end in ends)
+    smallest = heads(cursor, text)[: -_HEADER_WINDOWS - 1 : -1]
+    return any(sound(around(line + end)) for around in smallest for end in ends)
 
 
 def _blanks_of(text: str) -> str:
