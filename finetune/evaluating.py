@@ -9,7 +9,6 @@ asked side by side, each in a thread of its own.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,19 +21,17 @@ import numpy as np
 from finetune.answers import WAYS, Answers, Told, answers
 from finetune.collect import SourceText
 from finetune.general import judging_files
+from finetune.held_out_bits import bits_of_files, file_bits
 from finetune.pretrain.chrf import chrf
 from finetune.pretrain.passages import Explained, explained_passages
 from finetune.pretrain.trials import write_sentences
 from finetune.scoring import Interval, Score, chance_of_loss, interval, score
 from server.index.live import LiveIndex
 from server.lm.model import LoadedModel
-from server.lm.prompt import file_header
 
-WINDOW_TOKENS = 512
 N_FUNCTIONS = 60  # that are explained
 BITS_SHARE, POINTS_SHARE = 0.2, 0.7  # of the budget, at most; what is left is for the functions
 N_SHOWN = 12  # cases that were won, and as many that were lost
-_NATS = math.log(2)
 
 T = TypeVar("T")
 Both = Callable[[Callable[[LoadedModel], T]], tuple[T, T]]  # asks base and adapter, in this order
@@ -69,6 +66,7 @@ class Evaluation:
 
     n_files: int  # whose bits were counted
     n_heldout: int  # files that there are
+    share_measured: float  # of their bytes, 0..1
     n_points: int  # at which suggestions were compared
     n_drawn: int  # points that there were
     bits_before: float  # per byte of held-out files
@@ -112,7 +110,7 @@ def evaluate(
             before, after = pool.map(ask, (base, adapted))
             return before, after
 
-        measured, bits = _bits(both, heldout, seed, began + BITS_SHARE * budget_s)
+        bits, share_measured = bits_of_files(both, base, heldout, seed, began + BITS_SHARE * budget_s)
         general = judging_files()
         n_general = max(sum(len(text.encode()) for _, text in general), 1)
         # A file at a time: whoever interrupts does not wait for all.
@@ -126,16 +124,17 @@ def evaluate(
     }
     with_index = _changes(scores["adapter + index"], scores["base + index"])
     files = [point.path for point in points]
-    sizes = [len(file.text.encode()) for file in measured]
-    per_byte = [(b - a) / max(size, 1) for (a, b), size in zip(bits, sizes, strict=True)]
+    n_bytes = max(sum(each.n_bytes for each in bits), 1)
+    per_byte = [(each.after - each.before) / max(each.n_bytes, 1) for each in bits]
     return Evaluation(
-        n_files=len(measured),
+        n_files=len(bits),
         n_heldout=len(heldout),
         n_points=len(points),
         n_drawn=found.n_drawn,
-        bits_before=sum(a for a, _ in bits) / max(sum(sizes), 1),
-        bits_after=sum(b for _, b in bits) / max(sum(sizes), 1),
-        bits_change=interval(per_byte, [file.path for file in measured], sizes),
+        share_measured=share_measured,
+        bits_before=sum(each.before for each in bits) / n_bytes,
+        bits_after=sum(each.after for each in bits) / n_bytes,
+        bits_change=interval(per_byte, [each.path for each in bits], [each.n_bytes for each in bits]),
         ways=tuple(_way(way, scores[way], found.milliseconds[way]) for way in WAYS),
         exact_change_alone=interval(_changes(scores["adapter"], scores["base"]), files),
         exact_interval=interval(with_index, files),
@@ -154,20 +153,6 @@ def evaluate(
         lost=tuple(_cases(found, scores, better="base + index", worse="adapter + index")),
         seconds=time.monotonic() - began,
     )
-
-
-def _bits(
-    both: Both[float], heldout: Sequence[SourceText], seed: int, ends_at: float
-) -> tuple[list[SourceText], list[tuple[float, float]]]:
-    """Bits of as many files as there is time for, by base and adapter; the files, drawn by hash."""
-    measured: list[SourceText] = []
-    bits: list[tuple[float, float]] = []
-    for file in sorted(heldout, key=lambda file: _drawn(seed, file.path)):
-        if measured and time.monotonic() >= ends_at:
-            break
-        measured.append(file)
-        bits.append(both(partial(file_bits, path=file.path, text=file.text)))
-    return measured, bits
 
 
 def _sentences(
@@ -206,26 +191,6 @@ def _drawn(seed: int, key: str) -> bytes:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
-
-
-def file_bits(model: LoadedModel, path: str, text: str) -> float:
-    """Bits of a text under the model: left to right behind its path, in windows that overlap by half."""
-    special = model.tokenizer.special
-    header = [] if special is None else [*file_header(path, model.tokenizer, special), special.fim_prefix]
-    ids = model.tokenizer.encode(text)
-    n_shown = min(WINDOW_TOKENS, model.engine.config.n_positions) - len(header)
-    total, first = 0.0, 0 if header else 1
-    while first < len(ids):
-        past = max(first - n_shown // 2, 0)
-        end = min(past + n_shown, len(ids))
-        logits = model.completion_cache.advance([*header, *ids[past : end - 1]], n_keep=end - first).logits
-        assert logits is not None
-        rows = logits[:, : model.tokenizer.vocab_size].astype(np.float64)
-        highest = rows.max(axis=1)
-        normal = highest + np.log(np.exp(rows - highest[:, None]).sum(axis=1))
-        total += float((normal - rows[np.arange(end - first), ids[first:end]]).sum()) / _NATS
-        first = end
-    return total
 
 
 def _way(name: str, scores: Sequence[Score], milliseconds: Sequence[float]) -> Way:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,19 +42,29 @@ class Point:
 
 def draw(files: Sequence[Source], n_a_kind: int, seed: int) -> list[Point]:
     """At most `n_a_kind` points of each kind; more are a superset of fewer."""
-    found: dict[Kind, list[Point]] = {kind: [] for kind in KINDS}
-    for file in files:
-        for point in _points_in(file, seed):
-            found[point.kind].append(point)
-    return [point for kind in KINDS for point in sorted(found[kind], key=lambda each: _drawn(each, seed))[:n_a_kind]]
+    found: dict[Kind, list[_Place]] = {kind: [] for kind in KINDS}
+    for number, file in enumerate(files):
+        places = list(_places_in(file, number, seed))
+        for kind in KINDS:
+            here = (place for place in places if place.kind == kind)
+            found[kind] = heapq.nsmallest(n_a_kind, [*found[kind], *here], key=lambda place: place.drawn)
+    return [_point(files[place.file], place) for kind in KINDS for place in found[kind]]
 
 
-def _drawn(point: Point, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}/{point.kind}/{point.path}:{point.line}".encode()).digest()
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A point without its text: a file has as many as three for each line."""
+
+    file: int  # number
+    kind: Kind
+    line: int
+    start: int  # characters before the cursor
+    end: int  # characters before the line's end
+    drawn: bytes
 
 
-def _points_in(file: Source, seed: int) -> Iterator[Point]:
-    text = file.text.replace("\r\n", "\n")
+def _places_in(file: Source, number_of_file: int, seed: int) -> Iterator[_Place]:
+    text = _text(file)
     words = _WORD.findall(text)
     once = {word for word in set(words) if words.count(word) == 1} if len(words) < 3_000 else _once(words)
     start = 0
@@ -69,10 +80,21 @@ def _points_in(file: Source, seed: int) -> Iterator[Point]:
             }
             for kind, cut in cuts.items():
                 if cut is not None and MIN_TARGET <= end - cut <= MAX_TARGET:
-                    at = start + cut
-                    after = text[start + len(line) :]
-                    yield Point(file.path, file.language_id, kind, number, text[:at], line[cut:end], after)
+                    drawn = hashlib.sha256(f"{seed}/{kind}/{file.path}:{number}".encode()).digest()
+                    yield _Place(number_of_file, kind, number, start + cut, start + end, drawn)
         start += len(line) + 1
+
+
+def _point(file: Source, place: _Place) -> Point:
+    text = _text(file)
+    line_end = text.find("\n", place.end)
+    after = text[line_end:] if line_end >= 0 else ""
+    before, target = text[: place.start], text[place.start : place.end]
+    return Point(file.path, file.language_id, place.kind, place.line, before, target, after)
+
+
+def _text(file: Source) -> str:
+    return file.text.replace("\r\n", "\n")
 
 
 def _once(words: Sequence[str]) -> set[str]:

@@ -20,12 +20,14 @@ from server.lm.errors import UserError
 
 def table(evaluation: Evaluation) -> list[str]:
     """The lines that are printed at the end of a run."""
-    n_files = f"{evaluation.n_files}"
+    measured = f"held-out files: {evaluation.n_files}"
     if evaluation.n_files < evaluation.n_heldout:
-        n_files += f" of {evaluation.n_heldout}"
+        measured += f" of {evaluation.n_heldout}"
+    elif evaluation.share_measured < 0.995:
+        measured = f"{100 * evaluation.share_measured:.0f} % of {evaluation.n_files} held-out files"
     lines = [
         "",
-        f"{f'held-out files: {n_files}':<28}{'before':>10}{'after':>10}   change",
+        f"{measured:<28}{'before':>10}{'after':>10}   change",
         f"{'bits per byte':<28}{evaluation.bits_before:>10.3f}{evaluation.bits_after:>10.3f}   "
         f"{shown(evaluation.bits_change)}",
         f"{'general code, bits per byte':<28}{evaluation.general_before:>10.3f}{evaluation.general_after:>10.3f}   "

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from finetune import evaluating
 from finetune.answers import WAYS
 from finetune.collect import SourceText
-from finetune.evaluating import evaluate, file_bits
+from finetune.evaluating import evaluate
 from finetune.examples import make_examples
 from finetune.gate import decide
 from finetune.general import judging_files
+from finetune.held_out_bits import bits_of_files, file_bits
 from finetune.report import shown, table
 from finetune.scoring import Interval
 from finetune.split import Split
@@ -130,6 +133,30 @@ def test_bits_are_those_of_a_random_model_and_windows_lose_no_token(tiny_model: 
     per_token = file_bits(tiny_model, "a.py", text) / n_tokens
     assert 0.5 * math.log2(440) < per_token < 2.5 * math.log2(440)
     assert file_bits(tiny_model, "a.py", "") == 0.0
+
+
+def test_where_time_ends_each_file_has_been_looked_into_and_with_time_all_of_it(tiny_model: LoadedModel) -> None:
+    files = [source(f"{name}.py", texts(1)[0].text.replace("alpha", name) * 60) for name in ("alpha", "beta")]
+    asked: list[float] = []
+
+    def both(ask: Callable[[LoadedModel], float]) -> tuple[float, float]:
+        asked.append(ask(tiny_model))
+        return asked[-1], asked[-1] / 2
+
+    whole, share = bits_of_files(both, tiny_model, files, 0, math.inf)
+    assert share == 1.0 and [each.n_bytes for each in sorted(whole, key=lambda each: each.path)] == [
+        len(file.text.encode()) for file in files
+    ]
+    for each in whole:
+        text = next(file.text for file in files if file.path == each.path)
+        assert each.before == pytest.approx(file_bits(tiny_model, each.path, text), rel=1e-5)
+        assert each.after == pytest.approx(each.before / 2)
+    n_windows, asked = len(asked), []
+    clock = iter([0.0, 2.0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.held_out_bits.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        some, share = bits_of_files(both, tiny_model, files, 0, 1.0)
+    assert len(asked) == 2 < n_windows and len(some) == 2 and 0 < share < 0.9
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import tracemalloc
 from types import SimpleNamespace
 
 from finetune.points import draw
@@ -25,3 +26,14 @@ def test_the_same_seed_draws_the_same_and_fewer_are_among_more():
 
 def test_no_point_lies_in_a_comment_line():
     assert all(p.line != 7 for p in draw(FILES, 50, 0))
+
+
+def test_a_long_file_is_not_copied_for_each_of_its_lines():
+    text = "".join(f"value_{n} = compute(value_{n}, argument_{n})\n" for n in range(3_000))
+    tracemalloc.start()
+    try:
+        points = draw([SimpleNamespace(path="long.py", text=text, language_id="python")], 5, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(points) == 15 and peak < 40 * len(text)  # all points of the file hold 9,000 times its text

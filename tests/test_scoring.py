@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from finetune.scoring import chance_of_loss, interval, score
+from finetune.scoring import chance_of_loss, interval, score, widening
 from tests.bench.quality import scores
 
 
@@ -14,10 +15,25 @@ def test_a_score_is_the_one_that_the_quality_bench_gives(answer, target):
     assert ours.similarity == pytest.approx(theirs.similarity)
 
 
-def test_the_interval_is_the_one_of_the_bench_for_one_repository():
+def test_the_interval_is_the_one_of_the_bench_for_one_repository_widened_for_four_files():
     values, files = [0.0, 1.0, 1.0, 0.5, 0.2], ["r/a", "r/a", "r/b", "r/c", "r/d"]
     ours, theirs = interval(values, files), scores.interval(values, files)
-    assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high))
+    assert ours.mean == pytest.approx(theirs.mean)
+    assert ours.low - ours.mean == pytest.approx(widening(4) * (theirs.low - theirs.mean))
+    assert ours.high - ours.mean == pytest.approx(widening(4) * (theirs.high - theirs.mean))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12])
+def test_what_makes_no_difference_is_seldom_surely_better(n):
+    rng = np.random.default_rng(n)
+    files = [str(number) for number in range(n)]
+    found = [interval(rng.normal(0, 0.1, n), files, rng.lognormal(8, 1, n)) for _ in range(400)]
+    assert sum(each.high < 0 for each in found) < 0.07 * len(found)  # 2.5 % in theory; 25, 11, 10 and 5 % unwidened
+
+
+@pytest.mark.parametrize(("n", "student"), [(2, 12.7062), (11, 2.2281), (12, 2.2010), (31, 2.0423), (121, 1.9799)])
+def test_intervals_are_as_wide_as_students(n, student):
+    assert widening(n) == pytest.approx((n / (n - 1)) ** 0.5 * student / 1.959964, rel=1e-3)
 
 
 def test_one_file_tells_nothing_of_others_and_no_values_nothing_at_all():
