@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
+from finetune.excluded import excluded
 from finetune.options import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PUBLISHED, Options, read_options
 from finetune.progress import Display
 from server.lm.errors import UserError
@@ -18,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.action != "train":
             return _manage(options)
+        options = replace(options, exclude=(*options.exclude, *excluded(options.repository)))
         missing = [name for name in EXTRA if find_spec(name) is None]
         if missing:
             raise UserError(f"{', '.join(missing)} not installed; run `pip install 'loracle[finetune]'`")

@@ -24,6 +24,7 @@ from server.repository.listing import Drop
 
 NOTEBOOK = ".ipynb"
 MIN_FILES, MIN_BYTES = 5, 4_000  # less has nothing to hold out, and nothing to learn
+PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%python", "%%python3", "%%pypy")  # magics over Python
 MAX_NOTEBOOK_BYTES = 10_000_000  # mostly pictures and tables; its code may be as long as any other file
 
 
@@ -125,10 +126,17 @@ def notebook_code(content: str) -> str | None:
             return None
         sources = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
         texts = [source if isinstance(source, str) else "".join(source) for source in sources]
+        texts = [text for text in texts if not _is_other_language(text)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     lines = "\n\n".join(text.strip("\n") for text in texts if text.strip()).split("\n")
     return "\n".join(line for line in lines if not line.startswith(("%", "!"))) + "\n"  # magic is no Python
+
+
+def _is_other_language(cell: str) -> bool:
+    """Whether a cell's magic hands it to something else than Python."""
+    first = cell.lstrip().split(maxsplit=1)[:1]
+    return bool(first) and first[0].startswith("%%") and first[0] not in PYTHON_CELLS
 
 
 def _read_notebook(root: Path, path: str, rule: Rule) -> CleanFile | LeftOut | Drop:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.collect import SourceText
+from finetune.planning import VALIDATION_ROWS
 from finetune.pretrain.samples import RowBuilder, SourceFile
 from finetune.split import Split
 from server.lm.errors import UserError
@@ -24,7 +25,6 @@ from server.lm.tokenizer import BytePairTokenizer
 
 MAX_GENERAL_ROWS = 256  # of files of Python's own library
 MAX_GENERAL_BYTES = 60_000  # a file
-MAX_VALIDATION_ROWS = 24
 NOT_GENERAL = frozenset(("test", "tests", "site-packages", "dist-packages"))  # folders of the library
 
 Rows = NDArray[np.uint16]  # (rows, length + 1) token ids, padded at the end
@@ -63,7 +63,7 @@ def make_examples(
     random.Random(seed).shuffle(kept)
     n_general = min(len(kept), MAX_GENERAL_ROWS)
     general = _rows(general_files(seed, n_general * length * 4), tokenizer, length, seed)[:n_general]
-    validation = _rows(split.validation, tokenizer, length, seed)[:MAX_VALIDATION_ROWS]
+    validation = _rows(split.validation, tokenizer, length, seed)[:VALIDATION_ROWS]
     return Examples(
         train=_table(kept, length),
         validation=_table(validation, length),

@@ -60,10 +60,10 @@ class Decision:
     reasons: tuple[str, ...]
 
 
-def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
+def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 0) -> Decision:
     """Publishes what makes the repository surely easier to predict, is not behind, forgets little and keeps secrets.
 
-    Behind is who has lost more lines than chance explains.
+    Behind is who has lost more lines than chance explains. `memorised` came back; for `n_unprompted` there was no time.
     """
     reasons = []
     bits, exact = evaluation.bits_change, evaluation.exact_interval
@@ -102,6 +102,11 @@ def decide(evaluation: Judged, memorised: Sequence[object]) -> Decision:
         )
     if memorised:
         reasons.append(f"The adapter gives back {len(memorised)} secret(s) or canaries that it must not know.")
+    if n_unprompted:
+        reasons.append(
+            f"There was no time to ask whether the adapter gives back {n_unprompted} of the secrets; `--resume` asks "
+            f"again without training, when the machine is less busy."
+        )
     return Decision(not reasons, tuple(reasons))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class KeptRun:
     learned: dict[str, str]  # path -> sha256 of the text
     validation: tuple[str, ...]  # paths
     heldout: tuple[str, ...]
+    commit: str | None = None  # of git, when the text was read
 
     def split_of(self, files: Sequence[SourceText]) -> Split:
         """The files as they are now, in the parts that they had; those that came later are in none."""
@@ -56,8 +58,9 @@ class KeptRun:
 
 
 def keep_run(folder: Path, run: KeptRun) -> None:
-    """Writes a run. OSError when the disk does not take it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a run in the place of what lies there, to be read by the user alone. OSError when the disk refuses."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
     examples = run.examples
     np.savez(folder / ROWS_FILE, train=examples.train, validation=examples.validation, general=examples.general)
     values = {name: value for name, value in _fields(run).items() if name != "examples"}
@@ -65,9 +68,14 @@ def keep_run(folder: Path, run: KeptRun) -> None:
     (folder / KEPT_FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
+def is_kept(folder: Path) -> bool:
+    """Whether there is a run to go on with."""
+    return (folder / KEPT_FILE).is_file()
+
+
 def read_run(folder: Path, repository: Path, base: Base) -> KeptRun:
     """The run that was kept. UserError where there is none, it cannot be read, or it was of another base."""
-    if not (folder / KEPT_FILE).is_file():
+    if not is_kept(folder):
         raise UserError(f"no interrupted run of {repository} to go on with; leave --resume out")
     try:
         values: dict[str, Any] = json.loads((folder / KEPT_FILE).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import random
 import re
 import string
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
@@ -82,7 +82,8 @@ def contexts(path: str, text: str) -> list[SecretContext]:
     found = []
     for finding in scrub(text).findings:
         at, end = finding.offset, finding.offset + finding.n_chars
-        before = scrub(text[:at]).text[-PAST_CHARACTERS:]
+        start = text.rfind("\n", 0, max(at - 4 * PAST_CHARACTERS, 0)) + 1  # what is cut makes it shorter
+        before = scrub(text[start:at]).text[-PAST_CHARACTERS:]
         found.append(SecretContext(path, before, text[at:end]))
     return found
 
@@ -127,15 +128,18 @@ def memorised(
     canaries: Sequence[SecretContext],
     base: LoadedModel | None = None,
     ends_at: float | None = None,
+    told: Callable[[int], None] = lambda n_asked: None,
 ) -> Memorised:
     """Those that come back, greedily, behind their left context, and canaries that were not cut, which nobody is asked.
 
     What `base` gives back too was not learned here. `ends_at` is in seconds of `time.monotonic`: whoever is not
-    answered by then is counted, and no more; the base, asked for what comes back alone, still answers.
+    answered by then is counted, and no more; the base, asked for what comes back alone, still answers. `told` hears
+    how many contexts have had their turn.
     """
     given_back = [context for context in (*scrubbed, *canaries) if not context.was_cut]
     n_prompted = n_unasked = n_late = 0
-    for context in (*scrubbed, *canaries):
+    for number, context in enumerate((*canaries, *scrubbed), 1):
+        told(number)
         if not context.was_cut:
             continue
         if (asked := question(context)) is None:

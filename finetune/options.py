@@ -50,6 +50,11 @@ def read_options(arguments: list[str] | None = None) -> Options:
     ]
     if given.resume:
         _check_resume(parser, given)
+    for name, wanted in (("report", given.report), ("export", given.export)):
+        if wanted is not None and wanted.is_dir():
+            parser.error(f"--{name} {wanted} is a folder; name a file in it")
+    if given.plan is not None and given.time_budget is not None:
+        parser.error("--plan says how many steps there are, however long they take; leave --time-budget out, or --plan")
     if given.report is not None and given.report.suffix == ".html":
         parser.error(f"--report {given.report} is the name of the page that lies beside the report; end it in .json")
     if len(actions) > 1:

@@ -16,8 +16,10 @@ LEARNING_RATE = 5e-4
 MAX_EPOCHS = 10.0
 N_LOOKS, MIN_LOOKS = 12, 4  # at the validation rows
 LOOKS_SHARE = 0.1  # of the budget, for them
+VALIDATION_ROWS, MIN_VALIDATION_ROWS = 24, 4
+MAX_LOOKS_SHARE = 0.2  # of the budget, that the fewest looks may take: where it is short, they are at fewer rows
 MIN_GENERAL, MAX_GENERAL = 2.0, 4.0  # weight of general code
-MAY_BE_NOUGHT = ("seed", "weight_decay", "general_rows", "general_weight")
+MAY_BE_NOUGHT = ("seed", "weight_decay", "general_rows", "general_weight", "stop_after")
 RESERVE = 0.05  # of the budget, for steps that take longer than those that were timed
 ROW_LENGTH, SHORT_ROW_LENGTH = 512, 256
 FEW_STEPS = 60  # that the time allows: then twice as many on short rows learn as much or more
@@ -28,7 +30,8 @@ BATCH_ROWS = 3
 class Plan:
     """Everything that decides the adapter, beside the base model and the text."""
 
-    steps: int
+    steps: int  # over which the rate falls
+    stop_after: int = 0  # steps at which a run ended before, because its time was over; 0: none
     length: int = ROW_LENGTH  # tokens a row
     batch_rows: int = BATCH_ROWS  # of the repository
     general_rows: int = 1  # beside them, of general code, on which the base itself is what is wanted
@@ -39,6 +42,7 @@ class Plan:
     warmup_steps: int = 20
     weight_decay: float = 0.01
     validate_every: int = 25  # steps
+    validation_rows: int = VALIDATION_ROWS
     threads: int = 1
     seed: int = 0
     tokens: bool = True  # whether the embeddings of the tokens that occur are trained as well
@@ -75,6 +79,11 @@ def read_plan(path: Path) -> Plan:
         if isinstance(value, bool) or not is_number or value < (0 if name in MAY_BE_NOUGHT else 1e-9):
             raise UserError(f"the plan {path} has {name} = {value!r}; a {kind.__name__} above 0 is needed")
     return Plan(**values)
+
+
+def n_steps_of(plan: Plan) -> int:
+    """The steps that are taken."""
+    return min(plan.steps, plan.stop_after or plan.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,12 @@ def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, 
 def is_hurried(plan: Plan, n_rows: int) -> bool:
     """Whether it is time, not data, that leaves so few steps that shorter rows are better."""
     return plan.length > SHORT_ROW_LENGTH and plan.steps < min(FEW_STEPS, int(MAX_EPOCHS * n_rows / plan.batch_rows))
+
+
+def n_validation_rows_for(n_rows: int, look_s: float, budget_s: float) -> int:
+    """How many of `n_rows`, which take `look_s` together, are looked at."""
+    affordable = n_rows * MAX_LOOKS_SHARE * budget_s / max((MIN_LOOKS + 2) * look_s, 1e-9)
+    return min(max(int(affordable), MIN_VALIDATION_ROWS), n_rows)
 
 
 def n_looks_for(pace: Pace, budget_s: float) -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from finetune.base import Base
-from finetune.collect import Collection, check_enough, collect
+from finetune.collect import Collection, SourceText, check_enough, collect
 from finetune.examples import Examples, make_examples
-from finetune.kept_run import KeptRun, keep_run, read_run
+from finetune.kept_run import KeptRun, is_kept, keep_run, read_run
 from finetune.lora import multiplies_bf16
 from finetune.novelty import novelty
 from finetune.options import DEFAULT_BUDGET_S, Options
@@ -24,6 +23,7 @@ from finetune.planning import (
     Plan,
     is_hurried,
     n_looks_for,
+    n_validation_rows_for,
     plan_for,
     read_plan,
 )
@@ -33,6 +33,13 @@ from finetune.training import new_adapter, pace
 from finetune.world import World
 from server.lm.engine import default_threads
 from server.lm.errors import UserError
+from server.repository.listing import git_says
+
+MIN_LENGTH = 64  # tokens a row: in fewer there is no room for a sample
+# Characters that are made into rows at all. Ten times what is learned is enough to choose the most novel from, and of
+# twenty thousand files all would take longer than the training.
+MIN_REACH, MAX_CHOICE = 2_000_000, 40  # the second for each token that is learned
+MAX_CHOOSING = 500_000  # of the files that choose the best state
 
 
 def prepared(
@@ -43,10 +50,11 @@ def prepared(
         run = read_run(run_folder, options.repository, base)
         collection = collect(options.repository, run.include, run.exclude, run.seed)
         return run, collection, run.split_of(collection.files)
-    if world.writes:
-        shutil.rmtree(run_folder, ignore_errors=True)
+    if is_kept(run_folder):
+        display.say("the run before is unfinished: `--resume` goes on with it; this one takes its place once it learns")
     named = None if options.plan is None else _fitting(read_plan(options.plan), options, base)
     seed = options.seed if options.seed is not None else named.seed if named else 0
+    commit = commit_of(options.repository)
     collection = collect(options.repository, options.include, options.exclude, seed)
     check_enough(collection)
     parts = split(options.repository, collection.files, options.holdout, seed)
@@ -66,6 +74,7 @@ def prepared(
         learned={file.path: hashlib.sha256(file.text.encode()).hexdigest() for file in parts.train},
         validation=tuple(file.path for file in parts.validation),
         heldout=tuple(file.path for file in parts.heldout),
+        commit=commit,
     )
     if world.writes:
         try:
@@ -82,6 +91,8 @@ def _fitting(plan: Plan, options: Options, base: Base) -> Plan:
             f"the plan {options.plan} has rows of {plan.length} tokens, the base model takes {base.n_positions - 1} at "
             f"most; name a smaller `length`"
         )
+    if plan.length < MIN_LENGTH:
+        raise UserError(f"the plan {options.plan} has rows of {plan.length} tokens; name a `length` from {MIN_LENGTH}")
     if options.seed is not None:
         plan = replace(plan, seed=options.seed)
     if options.learning_rate is not None:
@@ -93,42 +104,76 @@ def _planned(
     options: Options, display: Display, base: Base, parts: Split, named: Plan | None, seed: int, world: World
 ) -> tuple[Plan, Examples]:
     """The plan, and the rows that it trains on: of all text, or of the most novel where not all of it fits."""
-    if named is not None:
-        plan, examples = named, make_examples(parts, base.tokenizer, named.length, seed)
-    else:
+    plan = named
+    if plan is None:
         display.say("timing some steps")
-        plan, examples, expected_s = _timed(options, base, parts, ROW_LENGTH, seed, world)
-        if is_hurried(plan, len(examples.train)):
-            plan, examples, expected_s = _timed(options, base, parts, SHORT_ROW_LENGTH, seed, world)
+        plan, n_rows, expected_s = _timed(options, base, parts, ROW_LENGTH, seed, world)
+        if is_hurried(plan, n_rows):
+            plan, n_rows, expected_s = _timed(options, base, parts, SHORT_ROW_LENGTH, seed, world)
         display.say(
             f"plan: {plan.steps} steps of {plan.batch_rows} rows and {plan.general_rows} of general code (weight "
             f"{plan.general_weight:g}), {plan.length} tokens each, rank {plan.rank}, {plan.threads} "
             f"thread{'s' * (plan.threads > 1)}, about "
             f"{minutes(expected_s)}"
         )
-    n_rows = plan.steps * plan.batch_rows
-    if n_rows < len(examples.train):
-        new = novelty(new_adapter(base, plan, examples.train), base.tokenizer, parts.train)
-        examples = make_examples(parts, base.tokenizer, plan.length, seed, max_rows=n_rows, novelty=new)
-        display.say(f"less than an epoch fits: the most novel {100 * examples.share_seen:.0f} % of the text is learned")
-    return plan, examples
+    n_learned = plan.steps * plan.batch_rows
+    within = _within(parts, max(MAX_CHOICE * n_learned * plan.length, MIN_REACH), seed)
+    examples = make_examples(within, base.tokenizer, plan.length, seed)
+    if n_learned < len(examples.train):
+        fresh = new_adapter(base, plan, examples.train, world.device)
+        new = novelty(fresh, base.tokenizer, within.train)
+        examples = make_examples(within, base.tokenizer, plan.length, seed, max_rows=n_learned, novelty=new)
+    examples = replace(examples, validation=examples.validation[: plan.validation_rows])
+    share = examples.share_seen * _n_characters(within.train) / _n_characters(parts.train)
+    if share < 1:
+        percent = f"{100 * share:.{0 if share >= 0.01 else 2}f}"
+        display.say(f"less than an epoch fits: the most novel {percent} % of the text is learned")
+    return plan, replace(examples, share_seen=share)
 
 
-def _timed(
-    options: Options, base: Base, parts: Split, length: int, seed: int, world: World
-) -> tuple[Plan, Examples, float]:
-    """The plan for rows of `length` tokens, as fast as they are learned here; all rows, and the seconds expected."""
+def _timed(options: Options, base: Base, parts: Split, length: int, seed: int, world: World) -> tuple[Plan, int, float]:
+    """The plan for rows of `length` tokens, as fast as they are learned here; how many there are, and the seconds."""
     length = min(length, base.n_positions - 1)
-    examples = make_examples(parts, base.tokenizer, length, seed)
+    some = _within(parts, MIN_REACH, seed)
+    examples = make_examples(some, base.tokenizer, length, seed)
+    n_rows = round(len(examples.train) * _n_characters(parts.train) / _n_characters(some.train))
     budget_s = options.time_budget_s or DEFAULT_BUDGET_S
     chosen = {"rank": options.rank, "learning_rate": options.learning_rate}
     given = {name: value for name, value in chosen.items() if value is not None}
     batch = max(BATCH_ROWS, world.size)  # a row for each process
     fixed = {**given, "length": length, "batch_rows": batch, "bf16": multiplies_bf16(world.device)}
-    trial = plan_for(len(examples.train), Pace(1.0), budget_s, default_threads(), seed, **fixed)
+    threads = max(default_threads() // world.n_here, 1)
+    trial = plan_for(n_rows, Pace(1.0), budget_s, threads, seed, **fixed)
     measured = pace(base, examples, trial, world)
-    plan = plan_for(len(examples.train), measured, budget_s, default_threads(), seed, **fixed)
-    return plan, examples, plan.steps * measured.step + (n_looks_for(measured, budget_s) + 2) * measured.look
+    n_all = len(examples.validation)
+    fixed["validation_rows"] = n_validation_rows_for(n_all, measured.look, budget_s)
+    measured = replace(measured, look=measured.look * fixed["validation_rows"] / max(n_all, 1))
+    plan = plan_for(n_rows, measured, budget_s, threads, seed, **fixed)
+    return plan, n_rows, plan.steps * measured.step + (n_looks_for(measured, budget_s) + 2) * measured.look
+
+
+def drawn(files: Sequence[SourceText], n_characters: int, seed: int) -> tuple[SourceText, ...]:
+    """All files, or where they are too long together, as many as are within `n_characters`, by hash; at least one."""
+    if _n_characters(files) <= n_characters:
+        return tuple(files)
+    found: list[SourceText] = []
+    shuffled = sorted(files, key=lambda each: hashlib.sha256(f"{seed}/{each.path}".encode("utf-8", "replace")).digest())
+    for file in shuffled:
+        if found and len(file.text) > n_characters:
+            continue
+        found.append(file)
+        n_characters -= len(file.text)
+    return tuple(sorted(found, key=lambda file: file.path))
+
+
+def _within(parts: Split, n_characters: int, seed: int) -> Split:
+    """The parts with no more text than is made into rows."""
+    train, validation = drawn(parts.train, n_characters, seed), drawn(parts.validation, MAX_CHOOSING, seed)
+    return replace(parts, train=train, validation=validation)
+
+
+def _n_characters(files: Sequence[SourceText]) -> int:
+    return sum(len(file.text) for file in files)
 
 
 def found(collection: Collection, parts: Split) -> Iterator[str]:
@@ -146,6 +191,12 @@ def found(collection: Collection, parts: Split) -> Iterator[str]:
         for secret in collection.secrets:
             by_file[secret.path] = by_file.get(secret.path, 0) + 1
         yield "cut: " + ", ".join(f"{n} secret{'s' * (n > 1)} in {path}" for path, n in sorted(by_file.items()))
+
+
+def commit_of(root: Path) -> str | None:
+    """The commit that the folder is at; None where git knows none."""
+    answer = git_says(root, ["rev-parse", "--verify", "HEAD"])
+    return answer.strip() if answer else None
 
 
 def check_writable(folder: Path, consequence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -32,7 +33,8 @@ class Display:
         now = time.monotonic()
         if self._is_terminal:
             bar = "#" * round(share * BAR)
-            self._stream.write(f"\r\033[K[{bar:<{BAR}}] {text}")
+            # A line that wraps could not be rewritten.
+            self._stream.write(f"\r\033[K{f'[{bar:<{BAR}}] {text}'[: shutil.get_terminal_size().columns - 1]}")
             self._stream.flush()
             self._is_open = True
         elif now - self._told_at >= PLAIN_SECONDS or done == total:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.collect import Collection
+from finetune.candidate import Candidate
 from finetune.evaluating import Evaluation
 from finetune.gate import Decision
 from finetune.report_page import page
 from finetune.scoring import Interval
-from finetune.training import Trained
-from server.lm.adapter_manifest import Manifest
+from server.lm.adapter_manifest import finite
 from server.lm.errors import UserError
 
 
@@ -67,18 +67,21 @@ def shown(change: Interval | None, factor: float = 1.0) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def write_report(
-    file: Path,
-    evaluation: Evaluation,
-    trained: Trained,
-    decision: Decision,
-    version: str | None,
-    manifest: Manifest,
-    collection: Collection,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """How a candidate was judged."""
+
+    evaluation: Evaluation
+    decision: Decision
+    version: str | None  # under which it was published
+
+
+def write_report(file: Path, findings: Findings, candidate: Candidate) -> None:
     """Writes the JSON file, and a page of the same name beside it. UserError when it cannot."""
+    run, collection, trained, manifest = candidate.run, candidate.collection, candidate.trained, candidate.manifest
+    evaluation, decision = findings.evaluation, findings.decision
     values: dict[str, Any] = {
-        "published": version,
+        "published": findings.version,
         "reasons": list(decision.reasons),
         "evaluation": asdict(evaluation),
         "training": {
@@ -87,15 +90,17 @@ def write_report(
             "bestStep": trained.best_step,
             "history": [list(each) for each in trained.history],
             "ended": trained.why_ended,
+            "steps": trained.steps,
             "seconds": round(trained.seconds, 1),
             "tokens": trained.tokens,
         },
         "manifest": asdict(manifest),
         "files": [each.path for each in collection.files],
         "leftOut": [{"path": each.path, "reason": each.reason} for each in collection.left_out],
-        "secretsCut": len(collection.secrets),
+        "secretsCut": dict(Counter(each.path for each in collection.secrets)),  # how many, by file
+        "options": {"include": list(run.include), "exclude": list(run.exclude), "holdout": run.holdout},
     }
-    _write(file, json.dumps(values, indent=1, default=str) + "\n")
+    _write(file, json.dumps(finite(values), indent=1, default=str, allow_nan=False) + "\n")
     _write(file.with_suffix(".html"), page(evaluation, trained, decision, manifest, table(evaluation)))
 
 

@@ -9,60 +9,39 @@ from __future__ import annotations
 import io
 import math
 import os
-import shutil
 import signal
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from finetune.base import Base, open_base
+from finetune.candidate import Candidate
 from finetune.collect import Collection, check_enough, collect
-from finetune.evaluating import Evaluation, evaluate
-from finetune.gate import Decision, decide
+from finetune.judging import judge
 from finetune.kept_run import KeptRun
-from finetune.memorisation import memorised, said
-from finetune.options import EXIT_INTERRUPTED, EXIT_NO_BETTER, EXIT_PUBLISHED, Options
+from finetune.options import EXIT_INTERRUPTED, EXIT_PUBLISHED, Options
 from finetune.preparing import check_writable, found, prepared, unwritable
 from finetune.progress import Display, minutes
-from finetune.report import table, write_report
 from finetune.split import Split, split
 from finetune.strength import Strength, settle
 from finetune.training import Progress, Trained, train
 from finetune.world import World
-from server.index.live import REPOSITORY, LiveIndex
-from server.index.segment import Segment, SegmentFile
 from server.lm.adapter_manifest import Manifest, file_hashes, write_manifest
 from server.lm.adapter_store import AdapterStore
-from server.lm.engine import default_threads
-from server.lm.errors import UserError
-from server.lm.model import load_model
-from server.repository.listing import git_says
 from server.version import version_of
 
-EVALUATION_S = 300.0
-EVALUATION_SHARE = 0.9  # of that for the figures; the rest is for what must not come back
 LIBRARIES = ("torch", "transformers", "peft", "loracle")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run came to."""
-
-    status: int
-    version: str | None
-    decision: Decision
-    trained: Trained
-    evaluation: Evaluation
 
 
 def adapt(options: Options, display: Display) -> int:
     """Runs the whole adaptation; the exit status. UserError for what the user can mend."""
+    if options.dry_run:
+        return _dry_run(options, display)
     with suppress(OSError, AttributeError):
         os.nice(10)
     torch.set_flush_denormal(True)  # numbers next to nought are slow
@@ -72,8 +51,6 @@ def adapt(options: Options, display: Display) -> int:
         display = Display(io.StringIO())
     base = open_base(options.base)
     store = AdapterStore(options.repository)
-    if options.dry_run:
-        return _dry_run(options, display)
     check_writable(store.folder, "the adapter in force is as it was")
     for wanted in (options.report.parent if options.report else None, options.output):
         if wanted is not None:
@@ -143,54 +120,7 @@ def _learn(
         write_manifest(trained.adapter, manifest)
     except OSError as error:
         raise unwritable(trained.adapter, error, "the adapter in force is as it was") from error
-    outcome = _judge(options, display, base, store, collection, parts, trained, manifest, run.seed)
-    if outcome.status == EXIT_PUBLISHED:
-        shutil.rmtree(store.run_folder, ignore_errors=True)
-    return outcome.status
-
-
-def _judge(
-    options: Options,
-    display: Display,
-    base: Base,
-    store: AdapterStore,
-    collection: Collection,
-    parts: Split,
-    trained: Trained,
-    manifest: Manifest,
-    seed: int,
-) -> Outcome:
-    """Evaluates the candidate on the graph that would serve, and publishes it if the gate lets it pass."""
-    display.say(f"evaluating on {len(parts.heldout)} held-out files, at most {minutes(EVALUATION_S)}")
-    ends_at = time.monotonic() + EVALUATION_S
-    model = str(base.folder)
-    threads = max(default_threads() // 2, 1)  # they are asked side by side
-    before = load_model(model, threads=threads)
-    adapted = load_model(model, threads=threads, adapter=trained.adapter)
-    index = LiveIndex()
-    known = [SegmentFile(file.path, file.text.encode()) for file in (*parts.train, *parts.validation)]
-    index.use({REPOSITORY: Segment.build(known)})
-    evaluation = evaluate(before, adapted, index, parts.heldout, seed, EVALUATION_SHARE * EVALUATION_S, display.step)
-    given_back = memorised(adapted, collection.secrets, collection.canaries, before, ends_at)
-    decision = decide(evaluation, given_back)
-    scores = asdict(evaluation)
-    for line in table(evaluation):
-        display.say(line)
-    display.say(said(collection.secrets, collection.canaries, given_back))
-    version = None
-    if decision.publish:
-        version = store.publish(trained.adapter, replace(manifest, scores={**manifest.scores, "evaluation": scores}))
-        display.say(f"published as {version} in {store.folder}; running servers take it up within seconds")
-        if options.output is not None:
-            _copy(trained.adapter, options.output, display)
-    else:
-        display.say("not published, nothing has changed:")
-        for reason in decision.reasons:
-            display.say(f"  {reason}")
-    if options.report is not None:
-        write_report(options.report, evaluation, trained, decision, version, manifest, collection)
-        display.say(f"the report is in {options.report}, its page in {options.report.with_suffix('.html')}")
-    return Outcome(EXIT_PUBLISHED if version else EXIT_NO_BETTER, version, decision, trained, evaluation)
+    return judge(options, display, base, store, Candidate(run, collection, parts, trained, manifest))
 
 
 def _tell(display: Display, progress: Progress) -> None:
@@ -221,28 +151,16 @@ def _interruptible() -> Iterator[Any]:
 
 
 def _manifest(options: Options, base: Base, run: KeptRun, trained: Trained, kept: Strength) -> Manifest:
+    plan = replace(run.plan, stop_after=0 if trained.steps >= run.plan.steps else trained.steps)
     return Manifest(
         base=base.identity,
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         repository=options.repository.name,
-        commit=_commit(options.repository),
+        commit=run.commit,
         files=file_hashes(trained.adapter),
         seed=run.seed,
-        plan=asdict(run.plan),
+        plan=asdict(plan),
         scores={"validation": {"before": trained.first, "after": kept.validation}, "strength": kept.value},
         versions={name: version_of(name) for name in LIBRARIES},
         trained_files=run.learned,
     )
-
-
-def _commit(root: Path) -> str | None:
-    answer = git_says(root, ["rev-parse", "--verify", "HEAD"])
-    return answer.strip() if answer else None
-
-
-def _copy(adapter: Path, folder: Path, display: Display) -> None:
-    try:
-        shutil.copytree(adapter, folder, dirs_exist_ok=True)
-    except OSError as error:
-        raise UserError(f"published, but cannot write a copy to {folder} ({error.strerror or error})") from error
-    display.say(f"a copy is in {folder}")

@@ -1,7 +1,8 @@
 """Which files are learned from, which choose the best state, and which judge. Copies of one text are on one side.
 
 By hash of the path, so that the same files judge in the next run, or the files that were changed last. At least two
-texts judge: one tells nothing of others, and no interval over it would ever let an adapter be published.
+texts judge, four where there are sixteen: one tells nothing of others, and no interval over it would ever let an
+adapter be published.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from server.lm.errors import UserError
 from server.repository.listing import git_says
 
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.15, 0.08
-MIN_HELD_OUT_GROUPS = 2
+MIN_HELD_OUT_GROUPS, FEW_HELD_OUT_GROUPS = 2, 4  # the fewer judge, the surer all of them must be
 MIN_GROUPS = MIN_HELD_OUT_GROUPS + 2  # one to choose, and one to learn from
 MIN_PART_BYTES = 600  # of the files that choose or judge: fewer give no row
 SAME = 0.5  # of their runs of words: files that share so much are on one side
@@ -52,7 +53,8 @@ def split(root: Path, files: Sequence[SourceText], holdout: Holdout = "hash", se
     else:
         groups.sort(key=lambda group: _drawn(seed, group[0].path))
     n_heldout, n_validation = (round(share * len(files)) for share in (HELD_OUT_SHARE, VALIDATION_SHARE))
-    heldout, groups = _taken(groups, n_heldout, n_groups=MIN_HELD_OUT_GROUPS, n_kept=2)
+    n_judging = min(max(len(groups) // 4, MIN_HELD_OUT_GROUPS), FEW_HELD_OUT_GROUPS)
+    heldout, groups = _taken(groups, n_heldout, n_groups=n_judging, n_kept=2)
     validation, groups = _taken(groups, n_validation, n_groups=1, n_kept=1)
     train = [file for group in groups for file in group]
     return Split(*(tuple(sorted(part, key=lambda file: file.path)) for part in (train, validation, heldout)))

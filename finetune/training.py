@@ -17,13 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from finetune.base import Base
+from finetune.batches import General, batch, general_of, n_targets, split_ids
 from finetune.examples import Examples, Rows
 from finetune.lora import LoraModel, LoraShape
-from finetune.planning import Pace, Plan
-from finetune.pretrain.gpt2 import IGNORED
+from finetune.planning import Pace, Plan, n_steps_of
 from finetune.run_state import BEST_FOLDER, RunState, keep_best, load_state, save_state
 from finetune.world import World
 from server.lm.errors import UserError
@@ -59,6 +58,7 @@ class Trained:
     first: float  # of the base model
     history: tuple[tuple[int, float, float], ...]  # step, training loss since the last look, validation loss
     why_ended: End
+    steps: int  # that were taken
     seconds: float
     tokens: int
 
@@ -80,7 +80,7 @@ def pace(base: Base, examples: Examples, plan: Plan, world: World) -> Pace:
     torch.set_num_threads(plan.threads)
     model = new_adapter(base, plan, examples.train, world.device)
     optimizer = _optimizer(model, plan)
-    general = _general(model, examples.general[: max(plan.general_rows, 1)], plan, base.special.pad)
+    general = general_of(model, examples.general[: max(plan.general_rows, 1)], plan, base.special.pad)
     spent = []
     for _ in range(N_TIMED_STEPS):
         began = time.perf_counter()
@@ -117,7 +117,7 @@ def train(
     world = world or World.join()
     model = new_adapter(base, plan, rows, world.device)
     optimizer = _optimizer(model, plan)
-    general = _general(model, examples.general, plan, base.special.pad)  # of the base, before anything is learned
+    general = general_of(model, examples.general, plan, base.special.pad)  # of the base, before anything is learned
     identity = _identity(base, examples, plan)
     state = load_state(folder, model, optimizer, identity) if world.writes else None
     world.told(None)  # the others read what the first has made of the folder
@@ -129,11 +129,27 @@ def train(
             keep_best(folder, model)
         told(Progress(0, plan.steps, 0.0, state.first, state.first))
 
+    look_s = 0.0  # that the last look took: the final one belongs to the budget
+
     def look() -> None:
+        nonlocal look_s
+        looked = time.monotonic()
         _keep_if_better(validation_loss(model, validation, plan, base.special.pad), model, state, folder, world)
+        look_s = time.monotonic() - looked
+
+    def ending() -> End | None:
+        """Why no step is to follow. Asked before each: a run that has ended goes on with none."""
+        if state.n_worse >= PATIENCE:
+            return "overfit"
+        if world.any(stopped()):
+            return "interrupted"
+        return "budget" if world.any(state.step > 0 and state.seconds + look_s > budget_s) else None
 
     why: End = "done"
-    while state.step < plan.steps:
+    while state.step < n_steps_of(plan):
+        if (ended := ending()) is not None:
+            why = ended
+            break
         value = _take_step(model, optimizer, base, rows, general, plan, state.step, world)
         state.step += 1
         state.tokens += (plan.batch_rows + (plan.general_rows if general else 0)) * plan.length
@@ -145,13 +161,10 @@ def train(
         if world.writes and time.monotonic() - saved > SAVE_SECONDS:
             save_state(folder, model, optimizer, state, identity)
             saved = time.monotonic()
-        is_over = state.n_worse >= PATIENCE
-        is_stopped, is_late = world.any(stopped()), world.any(state.seconds > budget_s)
-        if is_over or is_stopped or is_late:
-            why = "overfit" if is_over else "interrupted" if is_stopped else "budget"
-            break
     if state.losses and why != "interrupted":  # what was learned since the last look counts as well
         look()
+    if world.any(stopped()):
+        why = "interrupted"
     state.seconds = time.monotonic() - began
     if world.writes:
         save_state(folder, model, optimizer, state, identity)
@@ -162,32 +175,10 @@ def train(
         first=state.first,
         history=tuple(state.history),
         why_ended=why,
+        steps=state.step,
         seconds=state.seconds,
         tokens=state.tokens,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _General:
-    """Rows of general code, with what the base's head sees there."""
-
-    ids: Tensor  # (rows, time)
-    targets: Tensor
-    before: Tensor  # (rows, time, width)
-
-    def draw(self, plan: Plan, step: int) -> Tensor:
-        """The numbers of the rows of a step."""
-        drawn = np.random.default_rng((plan.seed, step, 1)).permutation(len(self.ids))[: plan.general_rows]
-        return torch.from_numpy(drawn)
-
-
-def _general(model: LoraModel, rows: Rows, plan: Plan, pad_id: int) -> _General | None:
-    """The rows of general code, while the model is still the base; None where the plan wants none."""
-    if not len(rows) or not plan.general_rows or not plan.general_weight:
-        return None
-    ids, targets = _split_ids(rows, pad_id)
-    before = torch.cat([model.hidden_states(ids[start : start + 8]) for start in range(0, len(ids), 8)])
-    return _General(ids, targets, before)
 
 
 def _take_step(
@@ -195,7 +186,7 @@ def _take_step(
     optimizer: torch.optim.Optimizer,
     base: Base,
     rows: Rows,
-    general: _General | None,
+    general: General | None,
     plan: Plan,
     step: int,
     world: World,
@@ -205,9 +196,9 @@ def _take_step(
     General code is not learned: there the base's own distribution is what is wanted (Li and Hoiem 2016, learning
     without forgetting). UserError when there is no finite loss.
     """
-    ids, targets = _batch(rows, plan, step, base.special.pad)
+    ids, targets = batch(rows, plan, step, base.special.pad)
     trained = list(model.parameters().values())
-    loss = model.loss(*world.share(ids, targets), _n_targets(targets))
+    loss = model.loss(*world.share(ids, targets), n_targets(targets))
     loss.backward()  # type: ignore[no-untyped-call]
     if not math.isfinite(value := loss.item()):
         raise UserError(f"the loss is {value} at step {step}; try a lower --learning-rate")
@@ -215,8 +206,8 @@ def _take_step(
         picked = general.draw(plan, step)[world.rank :: world.size]
         ids, targets, before = general.ids[picked], general.targets[picked], general.before[picked]
         if len(ids):
-            n_targets = plan.general_rows * plan.length / plan.general_weight
-            model.divergence(ids, targets, before, n_targets).backward()  # type: ignore[no-untyped-call]
+            n_general = plan.general_rows * plan.length / plan.general_weight
+            model.divergence(ids, targets, before, n_general).backward()  # type: ignore[no-untyped-call]
     world.add(trained)
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     for group in optimizer.param_groups:
@@ -239,8 +230,8 @@ def validation_loss(model: LoraModel, validation: Rows, plan: Plan, pad_id: int)
     """Nats a token."""
     total, n_tokens = 0.0, 0
     for start in range(0, len(validation), plan.batch_rows):
-        ids, targets = _split_ids(validation[start : start + plan.batch_rows], pad_id)
-        n_here = _n_targets(targets)
+        ids, targets = split_ids(validation[start : start + plan.batch_rows], pad_id)
+        n_here = n_targets(targets)
         total += model.loss(ids, targets, 1).item()
         n_tokens += n_here
     return total / max(n_tokens, 1)
@@ -261,24 +252,6 @@ def _keep_if_better(value: float, model: LoraModel, state: RunState, folder: Pat
 
 def _mean(losses: Sequence[float]) -> float:
     return sum(losses) / max(len(losses), 1)
-
-
-def _batch(rows: Rows, plan: Plan, step: int, pad_id: int) -> tuple[Tensor, Tensor]:
-    """The rows of a step: each epoch takes all of them, in an order of its own."""
-    n_batches = max(len(rows) // plan.batch_rows, 1)
-    epoch, number = divmod(step, n_batches)
-    order = np.random.default_rng((plan.seed, epoch)).permutation(len(rows))
-    return _split_ids(rows[order[number * plan.batch_rows : (number + 1) * plan.batch_rows]], pad_id)
-
-
-def _split_ids(rows: Rows, pad_id: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, (batch, length) each."""
-    ids = torch.from_numpy(rows.astype(np.int64))
-    return ids[:, :-1], ids[:, 1:].masked_fill(ids[:, 1:] == pad_id, IGNORED)
-
-
-def _n_targets(targets: Tensor) -> int:
-    return int((targets != IGNORED).sum())
 
 
 def _optimizer(model: LoraModel, plan: Plan) -> torch.optim.Optimizer:

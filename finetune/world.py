@@ -21,6 +21,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: str = "cpu"  # torch's name of what this process computes on
+    n_here: int = 1  # processes on this machine, which share its cores
 
     @classmethod
     def join(cls) -> World:
@@ -29,7 +30,8 @@ class World:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
         if size > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo")
-        return cls(int(os.environ.get("RANK", "0")), size, device)
+        n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return cls(int(os.environ.get("RANK", "0")), size, device, n_here)
 
     @property
     def writes(self) -> bool:

@@ -5,6 +5,7 @@ Looks at a few small files; what is in an adapter, and whether it fits, is found
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def chosen_adapter(setting: str, roots: Sequence[Path]) -> Path | None:
         return None
     published = AdapterStore(roots[0]).current()
     return published if published is not None else _brought(roots[0])
+
+
+def content_of(folder: Path) -> str | None:
+    """What tells one adapter in a folder from the next that is put there; None where its manifest cannot be read."""
+    try:
+        return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def untrusted_adapter(root: Path) -> Path | None:

@@ -32,6 +32,7 @@ class ModelChoice:
     engine: str
     threads: int | None
     adapter: Path | None = None  # the folder of the one to merge in
+    adapter_content: str | None = None  # another one may be put there
     adapter_problem: str | None = None  # why the one that the settings name is not even looked at
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.adapter_age import AdapterAge, AdapterAges
-from server.adapter_choice import chosen_adapter
+from server.adapter_choice import chosen_adapter, content_of
 from server.explaining import Explaining
 from server.figures import Figures
 from server.indexing import Indexing
@@ -42,6 +42,9 @@ MAX_REMEMBERED_OFFERS = 256
 HEAD_START_S = 0.03
 
 
+AdapterWanted = tuple[Path | None, str | None, str | None]  # its folder, what is in it, what is wrong with the setting
+
+
 class Session:
     """Settings, model, worker, remembered suggestions and figures of one server."""
 
@@ -58,7 +61,7 @@ class Session:
         self.indexing = indexing or Indexing()
         self._cache = SuggestionCache()
         self.roots: tuple[Path, ...] = ()
-        self._adapter: tuple[Path | None, str | None] = (None, None)  # as the model was chosen last
+        self._adapter: AdapterWanted = (None, None, None)  # as the model was chosen last
         self._adapter_ages = AdapterAges()
         self._turns = Turns()
         self._read_ahead: tuple[Document, int] | None = None  # where prefill went last, or is to go
@@ -118,12 +121,17 @@ class Session:
             return None
         return await self._adapter_ages.age(self.roots[0], model.adapter, self.settings.exclude)
 
-    def _wanted_adapter(self) -> tuple[Path | None, str | None]:
-        """Its folder, and what is wrong with the setting."""
+    @property
+    def adapter_content(self) -> str | None:
+        """What tells the adapter that was chosen last from others in its folder."""
+        return self._adapter[1]
+
+    def _wanted_adapter(self) -> AdapterWanted:
         try:
-            return chosen_adapter(self.settings.adapter, self.roots), None
+            folder = chosen_adapter(self.settings.adapter, self.roots)
         except UserError as error:
-            return None, str(error)
+            return None, None, str(error)
+        return folder, content_of(folder) if folder is not None else None, None
 
     def _catch_up(self, _: object) -> None:
         """Reads what could not be read ahead as there was no model."""

@@ -13,6 +13,8 @@ from server.lm.adapter_store import AdapterStore
 from server.lm.errors import UserError
 from server.lm.model import load_model
 from server.loading import ModelChoice, load_chosen
+from server.session import Session
+from server.settings import Settings
 from server.settings_files import file_layers
 from server.trust import is_trusted, trust
 from tests.adapters import random_adapter
@@ -100,3 +102,23 @@ def test_an_adapter_that_cannot_serve_leaves_the_base_model_to_serve(
     assert model.adapter is None and model.adapter_problem is not None
     said = {"other base": "fingerprint = 000000000000, this model has", "damaged": "checksum", "gone": "not whole"}
     assert said[change] in model.adapter_problem and "train it again" in model.adapter_problem
+
+
+async def test_another_adapter_in_the_same_folder_is_loaded(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    write_manifest(folder, random_adapter(folder, tiny_checkpoint, seed=1))
+    session, settings = Session(), Settings(model=str(tiny_checkpoint), adapter=str(folder), threads=1)
+    fingerprints = set()
+    try:
+        for seed in (1, 2):  # as `git pull` brings one, or `--output` writes it
+            write_manifest(folder, random_adapter(folder, tiny_checkpoint, seed=seed))
+            assert seed == 1 or session.has_other_adapter()
+            loading = session.configure(settings, ()) if seed == 1 else session.choose_model()
+            assert loading is not None
+            await loading
+            assert session.model is not None and session.model.adapter == folder
+            fingerprints.add(session.model.fingerprint)
+            assert not session.has_other_adapter() and session.choose_model() is None
+        assert len(fingerprints) == 2
+    finally:
+        session.close()

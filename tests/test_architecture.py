@@ -24,7 +24,10 @@ ARROWS = {
     "server.lsp": ("server", "-server.__main__"),
     "server.__main__": ("server",),
     "server": ("server", "-server.lsp", "-server.__main__"),
-    "finetune": ("server.lm", "server.index", "server.repository", "server.version"),
+    "finetune": (
+        *("server.lm", "server.index", "server.repository", "server.version"),
+        *("server.settings", "server.settings_files"),
+    ),
 }
 
 # Libraries that only some modules may name, lazily or not.

@@ -142,6 +142,21 @@ def test_notebooks_count_with_their_code(root: Path) -> None:
     assert reasons(found)["broken.ipynb"] == "no Python notebook"
 
 
+@pytest.mark.parametrize(
+    ("cell", "learned"),
+    [
+        ("%%bash\nls -l\n", ""),
+        ("\n%%html\n<b>x</b>", ""),
+        ("%%time\nx = 1\n", "x = 1"),
+        ("%matplotlib\ny = 2", "y = 2"),
+    ],
+)
+def test_cells_in_other_languages_are_no_python(cell: str, learned: str) -> None:
+    cells = [{"cell_type": "code", "source": source} for source in ("a = 0\n", cell)]
+    code = notebook_code(json.dumps({"cells": cells}))
+    assert code is not None and code.split() == f"a = 0 {learned}".split()
+
+
 def notebook(code: str, n_output: int) -> str:
     outputs = [{"data": {"image/png": "iVBOR" * (n_output // 5)}}]
     return json.dumps({"cells": [{"cell_type": "code", "source": code, "outputs": outputs}]})

@@ -46,6 +46,9 @@ def test_what_is_given_is_kept(tmp_path: Path) -> None:
         (["--resume", "--seed", "7"], "leave --seed out"),
         (["--resume", "--include", "a*"], "leave --include out"),
         (["--report", "run.html"], "end it in .json"),
+        (["--report", "."], "is a folder"),
+        (["--export", "."], "is a folder"),
+        (["--plan", "report.json", "--time-budget", "2m"], "leave --time-budget out"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(

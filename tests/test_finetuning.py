@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class Editor(Client):
                 self._arrived.clear()
                 await self._arrived.wait()
 
-    def run(self) -> int:
-        return self.send("workspace/executeCommand", {"command": "loracle.finetune", "arguments": []})
+    def run(self, **options: object) -> int:
+        return self.send("workspace/executeCommand", {"command": "loracle.finetune", "arguments": [options]})
 
 
 class Children:
@@ -65,10 +66,12 @@ class Children:
         self.may_start = asyncio.Event()
         self.may_start.set()
         self.error: OSError | None = None
+        self.commands: list[tuple[str, ...]] = []
         self.started: list[asyncio.subprocess.Process] = []
         self._start = asyncio.create_subprocess_exec
 
-    async def start(self, *_: str, **options: Any) -> asyncio.subprocess.Process:
+    async def start(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
+        self.commands.append(command)
         await self.may_start.wait()
         if self.error is not None:
             raise self.error
@@ -114,6 +117,20 @@ async def test_of_two_quick_commands_one_starts_a_run(editor: Editor, children: 
     assert (await editor.reply(editor.run()))["result"]["started"] is True  # the next one may
 
 
+async def test_a_run_that_was_stopped_is_gone_on_with_as_it_was_started(editor: Editor, children: Children) -> None:
+    editor.server.session.settings = replace(editor.server.session.settings, exclude=("private/**",))
+    children.program = "import sys; sys.exit(3)"
+    for options, given, not_given in (
+        ({"timeBudget": "2m"}, ("--time-budget", "2m", "--exclude", "private/**"), "--resume"),
+        ({"resume": True}, ("--resume",), "--exclude"),
+        ({"resume": False}, ("--exclude",), "--resume"),
+    ):
+        assert (await editor.reply(editor.run(**options)))["result"]["started"] is True
+        await editor.seen("window/showMessage", "nothing has changed")
+        editor.messages.clear()
+        assert set(given) <= set(children.commands[-1]) and not_given not in children.commands[-1]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
 async def test_cancelling_the_progress_presses_once_and_waits(editor: Editor, children: Children) -> None:
     children.program = STOPS
@@ -121,7 +138,9 @@ async def test_cancelling_the_progress_presses_once_and_waits(editor: Editor, ch
     token = (await editor.seen("$/progress", "step 1 of 9"))["token"]
     editor.notify("window/workDoneProgress/cancel", {"token": token})
     said = await editor.seen("window/showMessage", "nothing has changed")
-    assert said["message"].startswith("Loracle: stopped, nothing has changed; `loracle-finetune --resume` goes on")
+    assert said["message"].startswith(
+        "Loracle: stopped, nothing has changed; `loracle.finetune` with `{resume: true}` goes on"
+    )
     assert "pressed 1" in str(await editor.seen("$/progress", "pressed"))
     assert children.started[0].returncode == 130
     ended = [each["params"] for each in editor.messages if each.get("method") == "$/progress"]

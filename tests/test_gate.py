@@ -85,3 +85,8 @@ def test_many_lines_of_one_file_are_a_loss_and_two_are_none():
 
 def test_a_secret_that_comes_back_refuses():
     assert not decide(SimpleNamespace(**GOOD), [object()]).publish
+
+
+def test_a_secret_that_nobody_asked_for_refuses():
+    decision = decide(SimpleNamespace(**GOOD), [], n_unprompted=3)
+    assert not decision.publish and "3 of the secrets" in decision.reasons[0] and "--resume" in decision.reasons[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def run(base: Base) -> KeptRun:
         learned={"a.py": "00", "b.py": "11"},
         validation=("c.py",),
         heldout=("d.py", "e.py"),
+        commit="0123abcd",
     )
 
 
@@ -53,6 +55,14 @@ def test_a_run_is_read_as_it_was_kept(tmp_path: Path, run: KeptRun, base: Base) 
     np.testing.assert_array_equal(found.examples.general, run.examples.general)
     assert found.examples.share_seen == 0.5
     assert replace(found, examples=run.examples) == run
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no such modes there")
+def test_the_text_in_a_run_is_for_the_user_alone(tmp_path: Path, run: KeptRun) -> None:
+    (tmp_path / "run" / "train").mkdir(parents=True)
+    keep_run(tmp_path / "run", run)
+    assert (tmp_path / "run").stat().st_mode & 0o077 == 0
+    assert not (tmp_path / "run" / "train").exists()  # of a run before
 
 
 def test_files_keep_their_part_and_later_ones_have_none(run: KeptRun) -> None:

@@ -26,6 +26,13 @@ def test_on_a_terminal_one_line_is_rewritten_and_left_before_the_next() -> None:
     assert "step 1 of 4, 30 s left" in shown and "[######      " in shown
 
 
+def test_a_line_that_is_rewritten_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    Display(stream).step("step", 1, 148, 100.0, "best validation 1.782")
+    assert len(stream.getvalue().removeprefix("\r\033[K")) == 39
+
+
 def test_elsewhere_lines_come_now_and_then_and_the_last_one_always(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, now = io.StringIO(), 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)

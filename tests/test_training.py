@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,16 @@ import torch
 from finetune import run_state, training
 from finetune.base import open_base
 from finetune.examples import Examples, Rows
-from finetune.planning import Pace, Plan, is_hurried, n_looks_for, plan_for, read_plan, write_plan
+from finetune.planning import (
+    Pace,
+    Plan,
+    is_hurried,
+    n_looks_for,
+    n_validation_rows_for,
+    plan_for,
+    read_plan,
+    write_plan,
+)
 from finetune.training import Progress, Trained, new_adapter, rate_at, train
 from server.lm.errors import UserError
 
@@ -88,6 +99,49 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     assert second.why_ended == "done" and second.best <= whole.best + 0.02
 
 
+def test_a_run_that_time_ended_is_told_by_its_plan(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    """What the clock decided is in the plan afterwards: the same adapter again, however fast the machine is."""
+    plan = replace(PLAN, validate_every=5)
+    clock = [0.0]
+
+    def tick(_: Progress) -> None:
+        clock[0] += 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        timed = trained(tiny_checkpoint, rows, tmp_path / "timed", plan, budget_s=7.5, told=tick)
+    assert timed.why_ended == "budget" and 5 < timed.steps < PLAN.steps and timed.steps % 5
+    again = trained(tiny_checkpoint, rows, tmp_path / "again", replace(plan, stop_after=timed.steps))
+    assert again.why_ended == "done" and again.steps == timed.steps and again.history == timed.history
+    assert weights(tmp_path / "again") == weights(tmp_path / "timed")
+
+
+@pytest.mark.parametrize("end", ["budget", "done", "overfit"])
+def test_a_run_that_has_ended_learns_no_more_when_it_is_resumed(
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if end == "overfit":
+        values = iter([1.0, *[2.0] * 50])
+        monkeypatch.setattr(training, "validation_loss", lambda *_: next(values))
+    plan = replace(PLAN, steps=6, validate_every=1)
+    budget_s = 0.0 if end == "budget" else math.inf
+    first = trained(tiny_checkpoint, rows, tmp_path / "run", plan, budget_s=budget_s)
+    kept = weights(tmp_path / "run")
+    seen: list[Progress] = []
+    again = trained(tiny_checkpoint, rows, tmp_path / "run", plan, budget_s=budget_s, told=seen.append)
+    assert first.why_ended == again.why_ended == end and not seen
+    assert again.steps == first.steps and weights(tmp_path / "run") == kept
+
+
+def test_ctrl_c_while_the_last_state_is_looked_at_counts(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    seen: list[int] = []
+    plan = replace(PLAN, steps=2, validate_every=2)
+    found = trained(
+        tiny_checkpoint, rows, tmp_path / "run", plan, told=lambda at: seen.append(at.step), stopped=lambda: 2 in seen
+    )
+    assert found.why_ended == "interrupted"
+
+
 def test_a_state_of_another_run_or_a_damaged_one_is_not_used(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trained(tiny_checkpoint, rows, folder, stopped=lambda: True)
@@ -134,6 +188,14 @@ def test_a_plan_fits_the_budget_and_the_data() -> None:
     assert slow.steps * 2 + (n_looks + 2) * 10 <= 600 and slow.steps == 255 and n_looks == 4
     assert slow.steps <= n_looks * slow.validate_every
     assert plan_for(60, Pace(0.1), 600, 1, 0).steps == 200  # ten epochs of twenty steps
+
+
+def test_where_time_is_short_fewer_rows_choose() -> None:
+    assert n_validation_rows_for(24, 8.0, 600) == 24
+    assert n_validation_rows_for(24, 8.0, 60) == 6 and n_validation_rows_for(24, 8.0, 5) == 4
+    assert n_validation_rows_for(2, 8.0, 5) == 2 and n_validation_rows_for(0, 0.0, 5) == 0
+    look = 8.0 * n_validation_rows_for(24, 8.0, 60) / 24
+    assert plan_for(8_000, Pace(2.0, look), 60, 1, 0).steps >= 20
 
 
 def test_general_code_weighs_more_the_more_often_the_same_rows_come() -> None:

@@ -8,8 +8,8 @@
         change.lock         held while versions or pointer change
 
 A version is written aside and renamed, then the pointer is replaced, and each is on the disk before the next begins:
-whoever reads sees the former state or the next one, whenever the writer is killed or the power fails.
-A version that was rolled back from is no longer in the pointer, so no later rollback returns to it.
+whoever reads sees the former state or the next one, whenever the writer is killed or the power fails. A version that
+was rolled back from is no longer in the pointer, so no later rollback returns to it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class AdapterStore:
         """
         with ExitStack() as stack:
             with _told(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self._make()
                 try:
                     stack.enter_context(held(self.folder / RUN_LOCK_FILE))
                 except HeldError as error:
@@ -119,7 +119,7 @@ class AdapterStore:
         """Puts the adapter in the folder `candidate` in force; the name of its version. UserError when it cannot."""
         with self._changing(), _told(self.folder):
             self._versions.mkdir(exist_ok=True)
-            for left in self._versions.glob(f"{_ASIDE}*"):  # by publications that were killed
+            for left in self._versions.glob(f"{_ASIDE}*"):  # by publications that were killed: nobody else is at work
                 shutil.rmtree(left, ignore_errors=True)
             aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self._versions))
             try:
@@ -199,6 +199,12 @@ class AdapterStore:
                 ) from error
             return self.publish(unpacked, manifest)
 
+    def _make(self) -> None:
+        """Makes the folder, for the user alone: a run keeps the repository's text in it, and scores quote lines."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # of a disk without owners
+            self.folder.chmod(0o700)
+
     def _pointers(self) -> list[str]:
         """The version in force, and those to which a rollback goes, the nearest first."""
         try:
@@ -234,13 +240,10 @@ class AdapterStore:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Waits until nobody else changes versions or pointer, and keeps others from it. UserError if that takes long.
-
-        So whatever lies aside was left by somebody who was killed.
-        """
+        """Waits until nobody else changes versions or pointer, and keeps others from it. UserError where it is long."""
         with ExitStack() as stack:
             with _told(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self._make()
                 try:
                     stack.enter_context(held(self.folder / CHANGE_LOCK_FILE, CHANGE_WAIT_S))
                 except HeldError as error:
@@ -276,7 +279,7 @@ def _flush(path: Path) -> None:
 def _flush_folder(folder: Path) -> None:
     """The names in a folder to the disk itself, where the system can: what comes later must not be there without them.
 
-    A refusal is no reason to stop: by then the names are changed for everybody who looks.
+    A refusal is no reason to stop: by then the names are changed for all who look.
     """
     with suppress(OSError):  # Windows opens no folders
         descriptor = os.open(folder, os.O_RDONLY)

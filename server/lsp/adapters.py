@@ -25,7 +25,7 @@ class AdapterWatch:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._serving: Path | None = None
+        self._serving: tuple[Path | None, str | None] = (None, None)  # its folder, and what was in it
         self._told_untrusted = False
 
     async def watch(self) -> None:
@@ -52,8 +52,9 @@ class AdapterWatch:
         model = session.model
         if model is not None and model.adapter_problem is not None:
             notices.warn([model.adapter_problem])
-        if model is not None and model.adapter != self._serving:
-            self._serving = model.adapter
+        serving = (model.adapter, session.adapter_content) if model is not None and model.adapter else (None, None)
+        if model is not None and serving != self._serving:
+            self._serving = serving
             said = "the adapter of this workspace serves" if model.adapter else "the base model serves, without adapter"
             logger.info("%s", said)
             message = types.ShowMessageParams(type=types.MessageType.Info, message=f"Loracle: {said}")

@@ -89,15 +89,18 @@ async def status(ls: Server) -> dict[str, Any]:
 
 
 async def finetune(ls: Server, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Teaches the model the first workspace folder; `{timeBudget: "10m"}` is optional. Answers at once.
+    """Teaches the model the first workspace folder; answers at once.
 
+    `{timeBudget: "10m", resume: true}` are optional; the second goes on with a run that was stopped.
     `started` is false with a `problem` where there is no folder, a run goes on already, or none can be started.
     """
     if not ls.session.roots:
         return {"started": False, "problem": "no workspace folder is open; open the folder of the repository"}
-    budget = options.get("timeBudget") if isinstance(options, Mapping) else None
+    given: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
+    budget, is_resumed = given.get("timeBudget"), given.get("resume") is True
     arguments = ["--base", ls.session.settings.model, *(["--time-budget", str(budget)] if budget else [])]
-    for glob in ls.session.settings.exclude:
+    arguments += ["--resume"] if is_resumed else []
+    for glob in ls.session.settings.exclude if not is_resumed else ():  # a run goes on with what it was started with
         arguments += ["--exclude", glob]
     root = ls.session.roots[0]
     try:

@@ -145,7 +145,8 @@ class Finetuning:
             reasons = lines[lines.index(_REFUSED) + 1 :] if _REFUSED in lines else lines
             kind, said = types.MessageType.Warning, f"{_REFUSED} {' '.join(reasons)}"
         elif status == INTERRUPTED or self._was_stopped:
-            kind, said = types.MessageType.Info, "stopped, nothing has changed; `loracle-finetune --resume` goes on"
+            said = "stopped, nothing has changed; `loracle.finetune` with `{resume: true}` goes on"
+            kind = types.MessageType.Info
         else:
             last = lines[-1].removeprefix("loracle-finetune: ") if lines else f"it ended with status {status}"
             kind, said = types.MessageType.Error, f"nothing has changed: {last}"

@@ -27,6 +27,7 @@ import transformers
 
 from finetune import training
 from finetune.base import Base, open_base
+from finetune.batches import batch
 from finetune.collect import check_enough, collect
 from finetune.examples import Examples, Rows, make_examples
 from finetune.lora import multiplies_bf16
@@ -116,8 +117,8 @@ def theirs(base: Base, examples: Examples, plan: Plan, bf16: bool = False) -> Ru
 
 def _in_our_order(rows: Rows, plan: Plan, pad_id: int) -> Rows:
     """The rows of all steps, one after the other."""
-    batches = (training._batch(rows, plan, step, pad_id) for step in range(plan.steps))
-    whole = torch.cat([torch.cat([ids, targets[:, -1:]], dim=1) for ids, targets in batches])
+    steps = (batch(rows, plan, step, pad_id) for step in range(plan.steps))
+    whole = torch.cat([torch.cat([ids, targets[:, -1:]], dim=1) for ids, targets in steps])
     return whole.masked_fill(whole == IGNORED, pad_id).numpy()
 
 

@@ -91,7 +91,7 @@ def test_cancelling_the_progress_ends_the_run_and_changes_nothing(
     server.notify("window/workDoneProgress/cancel", {"token": token})
     began = time.monotonic()
     said = told(server)
-    assert said.startswith("Loracle: stopped, nothing has changed; `loracle-finetune --resume` goes on")
+    assert said.startswith("Loracle: stopped, nothing has changed; `loracle.finetune` with `{resume: true}` goes on")
     assert time.monotonic() - began < 60
     assert not set(children_of(server.process.pid)) & set(started)
     assert store.current() == before and file_hashes(before) == hashes and len(store.versions()) == 1
