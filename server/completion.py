@@ -19,6 +19,7 @@ from server.judging import Task
 from server.lm.context import Document, context_at
 from server.lm.cursor import MAX_ABOVE, MAX_BELOW, Cursor, cursor_between
 from server.lm.engine import never
+from server.lm.languages import Language
 from server.lm.prompt import Prompt, completion_prompt
 from server.lm.syntax import is_empty_block
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from server.index.opinion import Opinion, Share
     from server.lm.model import LoadedModel
     from server.settings import Settings
+
+# Languages without a grammar here are those that the model that comes along has not learned: half the texts that it is
+# less sure of are wrong from their first word. Typing 37 lines of Go, 44 % of the texts as likely as 0.05 went on as
+# the file does, 64 % of those as likely as 0.2, 87 % as 0.3.
+UNLEARNED_CONFIDENCE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def complete(
         n_wanted=1 if is_automatic else settings.completion.candidates,
         is_automatic=is_automatic,
         # Whoever asks for suggestions is shown unsure ones too.
-        min_confidence=settings.completion.min_confidence if is_automatic else 0.0,
+        min_confidence=_least_confidence(place.cursor.language, model, settings) if is_automatic else 0.0,
         max_new_tokens=settings.completion.max_new_tokens,
         deadline=deadline,
         cancelled=cancelled,
@@ -166,6 +172,13 @@ def _closed_gate(request: CompletionRequest) -> str | None:
     if request.trigger == "automatic" and (following.isalnum() or following == "_"):
         return "the cursor stands before or inside a word"
     return None
+
+
+def _least_confidence(language: Language, model: LoadedModel, settings: Settings) -> float:
+    """What `minConfidence` asks for, and more in a language that the model has not learned."""
+    least = settings.completion.min_confidence
+    is_learned = language.grammar is not None or model.adapter is not None
+    return least if is_learned or least <= 0 else max(least, UNLEARNED_CONFIDENCE)
 
 
 def _inserted(request: CompletionRequest) -> str | None:

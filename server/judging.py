@@ -102,4 +102,5 @@ class Judge:
                 token_logprobs=source.token_logprobs,
                 end_logprob=source.end_logprob,
             )
-        return replace(candidate, token_texts=(source.text,), token_logprobs=(math.log(source.probability),))
+        logprobs = (math.log(source.probability),)
+        return replace(candidate, token_texts=(source.text,), token_logprobs=logprobs, is_known=True)

@@ -44,7 +44,11 @@ class CompletionSettings:
     )
     # The highest value that loses at most 5 % of the exact matches, on the tuning packages (`make quality`, --tuning).
     min_confidence: float = _setting(
-        0.05, "Completions whose first line is less likely right are withheld; 0 shows everything.", 0, 1
+        0.05,
+        "Completions whose first line is less likely right are withheld; 0 shows everything. At least 0.2 holds in "
+        "languages that the model has not learned.",
+        0,
+        1,
     )
     candidates: int = _setting(3, "Number of alternatives when a key asks for them.", 1, 10)
 

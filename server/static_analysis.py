@@ -154,14 +154,18 @@ class StaticAnalysis:
 
 
 def search_path(root: Path) -> list[str]:
-    """Folders in which modules are looked up: standard library, the workspace's packages, then the server's own."""
+    """Folders in which modules are looked up: standard library, then the workspace's packages.
+
+    The server's own stand in for them where the workspace has no environment.
+    """
     environments = [root / name for name in (".venv", "venv", "env", ".env")]
     environments += [Path(os.environ[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(name)]
-    folders = [str(root / "src")] if (root / "src").is_dir() else []
+    sources = [str(root / "src")] if (root / "src").is_dir() else []
+    packages: list[str] = []
     for environment in environments:
-        folders += map(str, sorted(environment.glob("lib/python3*/site-packages")))
-        folders += map(str, environment.glob("Lib/site-packages"))
-    return list(dict.fromkeys([*standard_library(), *folders, *_own_packages()]))
+        packages += map(str, sorted(environment.glob("lib/python3*/site-packages")))
+        packages += map(str, environment.glob("Lib/site-packages"))
+    return list(dict.fromkeys([*standard_library(), *sources, *(packages or _own_packages())]))
 
 
 def _own_packages() -> list[str]:

@@ -140,6 +140,21 @@ def test_unsure_text_is_withheld_unless_somebody_asked() -> None:
     assert texts(ask("total = <|>\n", unsure, settings, trigger="invoked"))[0] == "price"
 
 
+@pytest.mark.parametrize(
+    ("language", "least", "is_offered"),
+    [("python", 0.05, True), ("go", 0.05, False), ("go", 0.0, True), ("markdown", 0.05, False)],
+)
+def test_in_a_language_that_is_not_learned_the_model_must_be_surer(
+    language: str, least: float, is_offered: bool
+) -> None:
+    text, offset = split_at_cursor("total = <|>\n")
+    document = Document("file:///main", "main", language_for(language), text)
+    unsure = writer("total = price\n", doubt=5.5)  # 0.13 that all of it is right
+    for model, wanted in ((unsure, is_offered), (replace(unsure, adapter=Path("/adapter")), True)):
+        settings = Settings(completion=replace(ALL, min_confidence=least))
+        assert bool(complete(CompletionRequest(document, offset), model, settings).suggestions) is wanted
+
+
 @pytest.mark.parametrize("marked", ["to<|>tal = 1\n", "<|>total = 1\n", "x = <|>y\n", "x = a<|>1\n", "x = <|>_y\n"])
 def test_before_a_word_nothing_is_offered_by_itself(marked: str) -> None:
     outcome = ask(marked, writer("total = price\n"))

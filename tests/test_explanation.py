@@ -175,7 +175,12 @@ def facts_of(marked: str, language: str = "python") -> Facts:
 @pytest.mark.parametrize(
     "marked, language, hover, wanted",
     [
-        ("def f<|>(): ...\n", "python", AUTO, True),
+        ("def f<|>(): return 1\n", "python", AUTO, True),
+        ("def f<|>(): ...\n", "python", AUTO, False),
+        ("def f<|>():\n    pass\n", "python", AUTO, False),
+        ("class A:\n    def f<|>(self):\n        raise NotImplementedError('f')\n", "python", AUTO, False),
+        ("def f<|>():\n    raise ValueError\n", "python", AUTO, True),
+        ("def f<|>(): ...\n", "python", ALWAYS, True),
         ("class F<|>: ...\n", "python", AUTO, True),
         ("def f<|>(): ...\n", "python", NEVER, False),
         ('def f<|>():\n    """Doc."""\n', "python", AUTO, False),

@@ -14,10 +14,11 @@ from marks import split_at_cursor
 from server.filters.brackets import brackets
 from server.filters.candidate import Candidate, Rejection
 from server.filters.closers import closers
-from server.filters.confidence import confidence, confidence_of
+from server.filters.confidence import confidence, confidence_of, likely_lines
 from server.filters.following_text import following_text
 from server.filters.indentation import indent
 from server.filters.parse_check import parse_check
+from server.filters.people import people
 from server.filters.pipeline import FILTERS, apply
 from server.filters.repetition import repetition
 from server.filters.special_tokens import special_tokens
@@ -131,10 +132,10 @@ def test_a_block_with_braces_ends_at_its_brace(document: str, generated: str, le
     ("document", "generated", "finish", "left"),
     [
         ("<|>", "return valu", "stop", "return valu"),
-        ("<|>", "return valu", "length", "return"),
+        ("y = <|>", "return valu", "length", "return"),
         ("<|>", "x = foo(a, b", "deadline", "x = foo(a"),
         ("<|>", "x = foo(a) + ", "length", "x = foo(a)"),
-        ("<|>", "x = 'unfinish", "length", "x"),
+        ("y = <|>", "x = 'unfinish", "length", "x"),
         ("<|>", "x", "length", ""),
         ("s = 'a <|>", "long sente", "length", "long"),
         ("<|>", "# a long comm", "length", "# a long"),
@@ -595,3 +596,143 @@ def test_huge_texts_cost_no_more_than_large_ones(prefix: str, suffix: str) -> No
 
 def candidate_between(prefix: str, suffix: str, generated: str) -> Candidate:
     return Candidate(generated, cursor_between(prefix, suffix, language_for("python")))
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "language", "left"),
+    [
+        ("console.log(`Hello ${na<|>}`);", "me}!`", "javascript", "me"),
+        ("throw new TypeError(`bad value ${va<|>}`);", "lue}`", "typescript", "lue"),
+        ('mkdir -p "${BACKUP_<|>}"\n', 'DIR}"', "shellscript", "DIR"),
+        ("print('Usage: bar [opt<|>]')", "ions]", "python", "ions"),
+        ("// returns the value (or the def<|>)\n", "aultValue)", "javascript", "aultValue"),
+        ('fmt.Sprintf("%s (<|>)")', "%s)", "go", "%s"),
+        ("print(f'hello {na<|>}')\n", "me}')", "python", "me"),
+        ('print(f"hello {<|>}")\n', 'name}"', "python", "name"),
+        ("x = f'{d[<|>]}'\n", "0]}'", "python", "0"),
+        ("# see <|>)\n", "(below)", "python", "(below)"),  # its own
+        ("#include <str<|>>\n", "ing.h>", "c", "ing.h"),
+        ("const x = useState<<|>>(false)\n", "boolean>", "typescript", "boolean"),
+        ("let v: Vec<<|>> = Vec::new();", "String>;", "rust", "String"),
+        ("const f: Map<<|>> = y;\n", "string, () => void>", "typescript", "string, () => void"),
+        ("if (a < b<|>> 1) {\n}\n", "c > d", "javascript", "c > d"),  # comparisons
+    ],
+)
+def test_what_closes_behind_the_cursor_is_not_closed_again_in_words_and_types(
+    document: str, generated: str, language: str, left: str
+) -> None:
+    assert left_by(closers, document, generated, language) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left"),
+    [
+        ("print(f'hello {na<|>}')\n", "me}')", "me"),
+        ("first, last = 'Ann', 'Lee'\nfull = f'{first} {la<|>}'\n", "st}'", "st"),
+        ('if __name__ == "__ma<|>"\n', 'in__":', "in__"),
+        ('if __name__ == "__ma<|>":\n', 'in__":', "in__"),
+        ('if a:\n    b()\nelif mode == "<|>"\n', 'fast":', "fast"),
+        ('with open("<|>")\n', 'data.txt") as f:', "data.txt"),
+        ("class Foo(<|>):\n", "object):", "object"),
+        ("try:\n    import foo\nex<|>\n", "cept ImportError:", "cept ImportError:"),
+        ("def f(\n    a,\n    b,\n) <|>\n", "-> None:", "-> None:"),
+        ("class A:\n    def f(\n        self,\n    ) <|>\n", "-> None:", "-> None:"),
+        ("d = {'a': 1}\nx = d.get<|>('a')\n", "('x')", None),
+        ("d = {'a': 1}\nx = d.g<|>('a')\n", "et('x')", "et"),
+        ("items = [1, 2]\nx = items<|>[0]\n", "[1]", None),
+        ("x = <|>(1 + 2)\n", "len", "len"),
+    ],
+)
+def test_what_stands_behind_the_cursor_is_taken_into_account(document: str, generated: str, left: str | None) -> None:
+    assert offer(document, generated) == left
+
+
+def test_a_comment_far_below_the_start_of_a_docstring_is_a_comment() -> None:
+    docstring = 'def a():\n    """\n' + "    It isn't done (yet), don't use it.\n" * 10 + '    """\n'
+    body = "".join(f"    x{i} = {i}\n" for i in range(192))
+    assert offer(f"{docstring}{body}    if x1:\n        # check <|>\n", "the input") == "the input"
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "language", "left"),
+    [
+        ("/**\n * @author <|>\n */\n", "Richard Roe <richard@roe.io>", "javascript", None),
+        ("/**\n * <|>\n */\n", "@author Richard Roe", "javascript", None),
+        ("# <|>\n", "Copyright 2025 Acme LLC", "python", None),
+        ("# Copyright (c) <|>\n", "2023-2026, Jane Doe", "python", None),
+        ("# Copyright (c) 2021 Acme\n# <|>\n", "Copyright (c) 2021 Acme", "python", "Copyright (c) 2021 Acme"),
+        ("# <|>\n", "write to jane.doe@acme.com", "python", None),
+        ("x = 1\n<|>\n", "y = 2\n# Author: Jane Doe", "python", "y = 2"),
+        ("# <|>\n", "The author of a commit", "python", "The author of a commit"),
+        ("<|>\n", "author = commit.author", "python", "author = commit.author"),
+        ("<|>\n", 'author = data["name"]', "python", 'author = data["name"]'),
+        ("<|>\n", '__author__ = "Jane Doe"', "python", None),
+        ("# My project\n\nAuthor: <|>\n", "Jane Doe", "markdown", None),
+        ("w = <|>\n", "w@self.weight", "python", "w@self.weight"),
+    ],
+)
+def test_nobody_is_named_whom_nothing_around_names(
+    document: str, generated: str, language: str, left: str | None
+) -> None:
+    assert left_by(people, document, generated, language) == left
+
+
+def test_a_text_of_the_repository_names_whom_it_likes() -> None:
+    assert left_by(people, "# <|>\n", "Copyright 2025 Acme LLC", is_known=True) == "Copyright 2025 Acme LLC"
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "language", "is_offered"),
+    [
+        ("def f(x):\n    raise ValueError('x')\n    <|>\n", "return x", "python", False),
+        ("def f(x):\n    return g(\n        x,\n    )\n    <|>\n", "return None", "python", False),
+        ("for x in y:\n    if x:\n        break\n        <|>\n", "print(x)", "python", False),
+        ("for x in y:\n    if x:\n        break\n    <|>\n", "print(x)", "python", True),
+        ("if x: return\n<|>\n", "print(x)", "python", True),
+        ("return_value = 1\n<|>\n", "print(return_value)", "python", True),
+        ("function f() {\n  return 1;\n  <|>\n}\n", "x = 2;", "javascript", False),
+        ("switch (x) {\n  case 1:\n    break;\n    <|>\n}\n", "case 2:", "javascript", True),
+        ("function f() {\n  return g();\n  <|>\n}\n", "function g() {", "javascript", True),
+        ("if (x)\n  return 1;\n<|>\n", "x = 2;", "javascript", True),
+    ],
+)
+def test_nothing_is_offered_where_nothing_comes_to(
+    document: str, generated: str, language: str, is_offered: bool
+) -> None:
+    assert (left_by(indent, document, generated, language) is not None) == is_offered
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "fields", "left"),
+    [
+        ("def f():\n    <|>\n", "return compute", {"finish": "unlikely"}, None),
+        ("def f():\n    <|>\n", "return compute", {"finish": "unlikely", "is_automatic": False}, "return"),
+        ("def f():\n    re<|>\n", "turn total", {"finish": "unlikely"}, "turn"),
+        ("def f():\n    <|>\n", "return", {}, "return"),
+        ("def f():\n    <|>\n", "x = 1\n    if x:\n        for y in x:\n            z", {"finish": "length"}, "x = 1"),
+        ("def f():\n    <|>\n", "x = 1\n    if x:  # so", {}, "x = 1"),
+        ("def f():\n    <|>\n        y = 2\n", "x = 1\n    if x:", {}, "x = 1\n    if x:"),  # its body is there
+        ("def f():\n    <|>\n", "if x:", {}, "if x:"),
+    ],
+)
+def test_no_stump_is_offered(document: str, generated: str, fields: dict[str, Any], left: str | None) -> None:
+    assert left_by(unfinished, document, generated, **fields) == left
+
+
+@pytest.mark.parametrize(
+    ("likely", "least", "left"),
+    [
+        ((0.9, 0.9, 0.9), 0.05, "a = 1\nb = 2\nc = 3"),
+        ((0.9, 0.01, 0.9), 0.05, "a = 1"),
+        ((0.9, 0.9, 0.01), 0.05, "a = 1\nb = 2"),
+        ((0.01, 0.9, 0.9), 0.05, "a = 1\nb = 2\nc = 3"),  # the first is what the confidence is for
+        ((0.9, 0.01, 0.9), 0.0, "a = 1\nb = 2\nc = 3"),
+        ((0.3, 0.3, 0.3), 0.25, "a = 1\nb = 2\nc = 3"),  # each for itself
+    ],
+)
+def test_lines_below_the_first_are_likely_too(likely: tuple[float, ...], least: float, left: str) -> None:
+    texts = ("a = ", "1", "\n", "b = ", "2", "\n", "c = ", "3")
+    first, second, third = (math.log(p) for p in likely)
+    logprobs = (0.0, first, 0.0, second, 0.0, 0.0, 0.0, third)
+    fields = {"token_texts": texts, "token_logprobs": logprobs, "min_confidence": least, "multiline": True}
+    assert left_by(likely_lines, "<|>", "".join(texts), **fields) == left

@@ -22,6 +22,7 @@ class Candidate:
     end_logprob: float = 0.0  # that the whole text ends where it does; 0.0 where a limit ended it
     multiline: bool = False  # several lines are welcome
     is_automatic: bool = True  # nobody asked for it
+    is_known: bool = False  # it stands in the repository, or in what that imports
     min_confidence: float = 0.0  # 0..1
 
     def cut(self, length: int) -> Candidate:

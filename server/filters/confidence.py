@@ -25,6 +25,22 @@ def confidence_of(candidate: Candidate) -> float:
     return min(math.exp(sum(logprobs)), 1.0)
 
 
+def likely_lines(candidate: Candidate) -> Candidate:
+    """The text before the first of its later lines that is less likely right than the setting wants."""
+    if candidate.min_confidence <= 0:
+        return candidate
+    least, position, spent = math.log(candidate.min_confidence), 0, 0.0
+    for text, logprob in zip(candidate.token_texts, candidate.token_logprobs, strict=False):
+        line_break = candidate.text.rfind("\n", 0, position)
+        if candidate.text.startswith("\n", position):  # a line begins with what breaks the one before
+            line_break, spent = position, 0.0
+        spent += logprob
+        if line_break >= 0 and spent < least and candidate.text[:line_break].strip():
+            return candidate.cut(len(candidate.text[:line_break].rstrip()))
+        position += len(text)
+    return candidate
+
+
 def confidence(candidate: Candidate) -> Candidate | Rejection:
     """Rejects what is less likely right than the setting wants."""
     value = confidence_of(candidate)

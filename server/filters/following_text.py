@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from server.filters.candidate import Candidate, Rejection
@@ -12,6 +13,7 @@ _N_LINES_BELOW = 5  # right below at the same indentation, which a line must not
 _SHORT = 8  # characters below which only the very next line counts as repeated: `pass`, `return`, `}`
 _SAYING = 3  # word characters from which the rest of the line must not occur anywhere in the text
 _LONG_HEAD = 5  # characters with which a text in mid-line must not start like the next line
+_NAME = re.compile(r"[\w.]*")
 _LONG_TAIL = 12  # characters of the next line's start at which a text is taken to run into it
 
 
@@ -22,7 +24,7 @@ def following_text(candidate: Candidate) -> Candidate | Rejection:
     if written and rest and _is_head(written, rest):
         return Rejection("the rest of the line says the same")
     if rest:
-        text = _without_overlap(cursor, text)
+        text = _without_call(cursor, _without_overlap(cursor, text))
         if sum(map(_is_word, rest)) >= _SAYING and rest in text:
             text = text[: text.find(rest)].rstrip()
         if not text.strip():
@@ -102,6 +104,17 @@ def _without_overlap(cursor: Cursor, text: str) -> str:
         if text.endswith(overlap) and _is_repetition(cursor, kept, overlap, rest[length : length + 1]):
             return kept.rstrip() if overlap[:1].isspace() else kept
     return text
+
+
+def _without_call(cursor: Cursor, text: str) -> str:
+    """The text without its own call or subscript where the name at the cursor has one already."""
+    bracket = cursor.line_suffix[:1]
+    if bracket not in ("(", "[") or cursor.state.delimiter:
+        return text
+    name = _NAME.match(text)
+    assert name is not None
+    is_name = bool(name[0]) or _is_word(cursor.line_prefix[-1:])
+    return name[0] if is_name and text[name.end() : name.end() + 1] == bracket else text
 
 
 def _is_repetition(cursor: Cursor, kept: str, overlap: str, following: str) -> bool:

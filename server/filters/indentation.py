@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from server.filters.candidate import Candidate, Rejection
 from server.lm.cursor import TAB_WIDTH, Cursor, first_code_line, indentation, is_code, width
+from server.lm.languages import Language
 from server.lm.lexing import START, n_stray_closers, state_after, without_comments
 
 _LINES_READ = 200  # on either side of the cursor, to learn the file's habit
 _HEADER_LINES = 30  # that one block header takes at most
+_LEAVING = frozenset({"return", "raise", "throw", "break", "continue"})
+_FIRST_WORD = re.compile(r"[ \t]*(\w+)\b(?!\s*[:=(.])")
+# What is reached all the same between braces: another case, the end of the block, what is hoisted, a label.
+_REACHED = re.compile(r"[}\])]|(?:case|default|function|async|class|export|interface|type|public|private)\b|\w+:")
 
 
 def indent(candidate: Candidate) -> Candidate | Rejection:
@@ -49,6 +55,8 @@ def _problem(cursor: Cursor, blanks: str, code: str, is_automatic: bool) -> str 
     if opens:
         closes = cursor.language.block == "braces" and code.startswith("}")
         return None if closes or at > width(indentation(header)) else "the cursor is left of the block's indentation"
+    if at == width(indentation(header)) and _is_out_of_reach(header, code, cursor.language):
+        return "the line above ends the block"
     if cursor.language.block == "braces":
         return None
     levels = _levels(cursor, header)
@@ -59,6 +67,14 @@ def _problem(cursor: Cursor, blanks: str, code: str, is_automatic: bool) -> str 
     if below is not None and at < width(indentation(below)) <= max(levels) and not goes_on:
         return "the cursor is left of the block's indentation"
     return None
+
+
+def _is_out_of_reach(above: str, code: str, language: Language) -> bool:
+    """Whether nothing comes to a line behind the statement that starts with `above`, on its level."""
+    first = _FIRST_WORD.match(above)
+    if first is None or first[1] not in _LEAVING:
+        return False
+    return language.block == "indent" or not _REACHED.match(code)
 
 
 def _line_above(cursor: Cursor) -> tuple[str, bool]:

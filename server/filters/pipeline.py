@@ -9,10 +9,11 @@ from typing import Literal
 from server.filters.brackets import brackets
 from server.filters.candidate import Candidate, Rejection
 from server.filters.closers import closers
-from server.filters.confidence import confidence
+from server.filters.confidence import confidence, likely_lines
 from server.filters.following_text import following_text, still_new
 from server.filters.indentation import indent
 from server.filters.parse_check import parse_check
+from server.filters.people import people
 from server.filters.repetition import repetition
 from server.filters.special_tokens import special_tokens
 from server.filters.stop import stop
@@ -24,11 +25,13 @@ from server.filters.unfinished import unfinished
 FILTERS: tuple[tuple[str, Callable[[Candidate], Candidate | Rejection]], ...] = (
     ("special tokens", special_tokens),
     ("stop rule", stop),
+    ("unlikely lines", likely_lines),
     ("unfinished end", unfinished),
     ("closers already there", closers),
     ("brackets and quotes", brackets),
     ("following text", following_text),
     ("repetition", repetition),
+    ("people", people),
     ("indentation", indent),
     ("parse check", parse_check),
     ("still new", still_new),

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from server.filters.candidate import Candidate
-from server.lm.lexing import Token, tokens
+import re
 
+from server.filters.candidate import Candidate, Rejection
+from server.lm.cursor import Cursor, first_code_line, indentation, width
+from server.lm.lexing import Token, tokens, without_comments
+
+_WORD = re.compile(r"\s*\w+\s*")
 _HANGING = frozenset({"blank", "operator", "open", "other"})
 
 
-def unfinished(candidate: Candidate) -> Candidate:
-    """The text without its last, perhaps incomplete word and the operators before it; whole lines of several."""
+def unfinished(candidate: Candidate) -> Candidate | Rejection:
+    """The text without its last, perhaps incomplete word and the operators before it; whole lines of several.
+
+    Several lines do not end with the header of a block that nothing follows. Rejects what is left of a line when that
+    is its first word alone.
+    """
     text = candidate.text
-    if candidate.finish == "stop":
-        return candidate
     whole_lines, line_break, _ = text.rpartition("\n")
     if line_break and whole_lines.strip():
-        return candidate.cut(len(whole_lines.rstrip()))
+        lines = text if candidate.finish == "stop" else whole_lines.rstrip()
+        return candidate.cut(_without_headers(candidate.cursor, lines))
+    if candidate.finish == "stop":
+        return candidate
+    kept = _whole_words(candidate)
+    is_first_word = candidate.is_automatic and not candidate.cursor.line_prefix.strip() and _WORD.fullmatch(kept.text)
+    return Rejection("of the line only the first word is likely") if is_first_word else kept
+
+
+def _without_headers(cursor: Cursor, text: str) -> int:
+    """The length of several lines without those at the end that open a block, unless its body stands below."""
+    below = first_code_line(cursor.below, cursor.language)
+    lines = text.split("\n")
+    if cursor.language.block != "indent" or cursor.state.delimiter:
+        return len(text)
+    while len(lines) > 1:
+        last = lines[-1]
+        has_body = below is not None and width(indentation(below)) > width(indentation(last))
+        if has_body or (last.strip() and not without_comments(last, cursor.language).endswith(":")):
+            break
+        lines.pop()
+    return len("\n".join(lines))
+
+
+def _whole_words(candidate: Candidate) -> Candidate:
+    """The first line without its end that may be half a word."""
+    text = candidate.text
     pieces = list(tokens(text, candidate.cursor.language, candidate.cursor.state))
     if pieces and pieces[-1].after.delimiter:
         n_words = _words_end(text, pieces[-1], candidate)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 10  # of one suggestion; the decoder's token limit is the usual end
 MAX_EQUAL_LINES = 3
+_OPENERS = {")": "(", "]": "[", "}": "{", ">": "<"}
 
 
 def stop_rule(cursor: Cursor, *, multiline: bool) -> StopRule:
@@ -88,6 +89,12 @@ def closing_of_what_follows(cursor: Cursor, text: str) -> int | None:
 
     Editors put the closing half there themselves: it is typed over, not typed.
     """
+    ends = [end for end in (_closing_of_code(cursor, text), _closing_of_words(cursor, text)) if end is not None]
+    return min(ends, default=None)
+
+
+def _closing_of_code(cursor: Cursor, text: str) -> int | None:
+    """The same for brackets and strings as the language has them."""
     following = cursor.line_suffix.lstrip()
     state = cursor.state
     for token in tokens(text, cursor.language, state):
@@ -98,6 +105,31 @@ def closing_of_what_follows(cursor: Cursor, text: str) -> int | None:
         elif token.kind == "close" and len(token.after.awaited) < len(cursor.state.awaited):
             return token.start if following.startswith(text[token.start]) else None
     return None
+
+
+def _closing_of_words(cursor: Cursor, text: str) -> int | None:
+    """The same for what is no bracket to the language: in strings, as `{` in a template, in comments, and `<`."""
+    closer = cursor.line_suffix[:1]
+    opener = _OPENERS.get(closer)
+    if opener is None or not (_is_angle_open(cursor) if closer == ">" else cursor.state.delimiter):
+        return None
+    depth = 0
+    for at, character in enumerate(text):
+        if character == "\n":
+            return None
+        if character == opener:
+            depth += 1
+        elif character == closer and not (closer == ">" and text[at - 1 : at] in ("=", "-")):  # an arrow
+            if not depth:
+                return at
+            depth -= 1
+    return None
+
+
+def _is_angle_open(cursor: Cursor) -> bool:
+    """Whether the `>` behind the cursor closes what a `<` opened, not a comparison."""
+    _, angle, inside = cursor.line_prefix.rpartition("<")
+    return bool(angle) and ">" not in inside and not inside[:1].isspace()
 
 
 def _least_width(cursor: Cursor, lines: list[str]) -> int:

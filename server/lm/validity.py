@@ -33,6 +33,7 @@ _HEADER = re.compile(
 )
 _METHOD = re.compile(r"[ \t]*(?:(?:public|private|protected|static|override|async|get|set)[ \t]+)*[\w$#]+[ \t]*[(<]")
 _FUNCTION_NAME = re.compile(r"[ \t]*(?:(?:export|default|declare|async)[ \t]+)*function\b[ \t]*\*?[ \t]*[\w$]+[ \t]*$")
+_CLOSERS = ")]}\"'"  # that an editor puts behind the cursor
 PARSE_LIMIT_MS = 100
 
 
@@ -70,6 +71,8 @@ def _stays_in_comment(cursor: Cursor, text: str) -> bool:
     end = cursor.state.delimiter
     if not cursor.state.in_comment or end in cursor.line_prefix[-1:] + text or cursor.line_suffix[:1] == "/":
         return False
+    if cursor.language.block == "indent" and cursor.line_prefix.lstrip().startswith(cursor.language.comment):
+        return True  # no string is on the line, which an f-string with quotes of its own might break
     before = "\n".join((*cursor.above[-_COMMENT_LINES:], cursor.line_prefix))
     tree = parse(before + cursor.line_suffix, cursor.language, len(before))
     return tree is None or tree.node_at(len(before) - 1).type == "comment"
@@ -158,7 +161,7 @@ def _counted_errors(source: str, language: Language) -> int:
 
 def _with_body(cursor: Cursor, line: str) -> Iterator[str]:
     """The line with the shortest bodies for the block that it opens at its end, if it opens one."""
-    if cursor.line_suffix.strip(" \t:{"):
+    if cursor.line_suffix.strip(" \t:{" + _CLOSERS):
         return
     last = line.rpartition("\n")[2]
     blanks, code = indentation(last), last.strip()
@@ -178,7 +181,7 @@ def _with_body(cursor: Cursor, line: str) -> Iterator[str]:
 
 def _missing_ends(cursor: Cursor, line: str) -> Iterator[str]:
     """What may still be typed behind a line that has only closing brackets and quotes after the cursor."""
-    if cursor.line_suffix.strip(" \t)]}\"'"):
+    if cursor.line_suffix.strip(" \t" + _CLOSERS):
         return
     if cursor.line_state.awaited:
         yield ","
@@ -195,7 +198,7 @@ def _header_ends(cursor: Cursor, text: str) -> Iterator[str]:
     after = state_after(line, cursor.language, cursor.line_state)
     is_braces = cursor.language.block == "braces"
     awaited = cursor.line_state.awaited if is_braces else ""  # of the blocks around
-    if "\n" in text or after.delimiter or after.awaited != awaited or cursor.line_suffix.strip(" \t)]"):
+    if "\n" in text or after.delimiter or after.awaited != awaited or cursor.line_suffix.strip(" \t" + _CLOSERS):
         return
     if not is_braces:
         # `pass` is sound behind a header alone.
@@ -216,9 +219,9 @@ def _goes_on_in_header(cursor: Cursor, text: str, sound: Callable[[str], bool]) 
     if cursor.language.block != "indent" or n_stray_closers("\n".join(cursor.below[:_HEADER_LINES]), cursor.language):
         return False
     line = line_with(cursor, text)
-    ends = list(_header_ends(cursor, text))
+    whole = [*(line + end for end in _header_ends(cursor, text)), *_with_body(cursor, line)]
     smallest = heads(cursor, text)[: -_HEADER_WINDOWS - 1 : -1]
-    return any(sound(around(line + end)) for around in smallest for end in ends)
+    return any(sound(around(each)) for around in smallest for each in whole)
 
 
 def _blanks_of(text: str) -> str:
