@@ -641,6 +641,8 @@ def test_what_closes_behind_the_cursor_is_not_closed_again_in_words_and_types(
         ("d = {'a': 1}\nx = d.g<|>('a')\n", "et('x')", "et"),
         ("items = [1, 2]\nx = items<|>[0]\n", "[1]", None),
         ("x = <|>(1 + 2)\n", "len", "len"),
+        ("class A:\n    <|>\n", "@property", "@property"),
+        ("class A:\n    x = 1\n\n    @<|>\n", "property", "property"),
     ],
 )
 def test_what_stands_behind_the_cursor_is_taken_into_account(document: str, generated: str, left: str | None) -> None:

@@ -174,8 +174,8 @@ def _with_body(cursor: Cursor, line: str) -> Iterator[str]:
             yield f"{line} pass\n{blanks}finally: pass"
         if code.startswith("match"):
             yield f"{line}\n{blanks} case _: pass"
-    elif cursor.line_prefix.strip().startswith("@") and "\n" not in line:
-        # Whoever has typed `@` is about to write a function.
+    elif code.startswith("@") and (cursor.line_prefix.strip() or _ends_block(cursor, blanks)):
+        # Whoever writes a decorator is about to write a function.
         yield f"{line}\n{blanks}def _(): pass"
 
 
@@ -233,6 +233,12 @@ def _has_body_below(cursor: Cursor, blanks: str) -> bool:
     """Whether the code below is indented like the body of a header that is indented by `blanks`."""
     below = first_code_line(cursor.below, cursor.language)
     return cursor.language.block == "indent" and below is not None and width(indentation(below)) > width(blanks)
+
+
+def _ends_block(cursor: Cursor, blanks: str) -> bool:
+    """Whether no code of the block that is indented by `blanks` stands below."""
+    below = first_code_line(cursor.below, cursor.language)
+    return below is None or width(indentation(below)) < width(blanks)
 
 
 def _ends(cursor: Cursor, text: str) -> list[int]:
