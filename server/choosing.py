@@ -199,14 +199,11 @@ def _written(task: Task, model: LoadedModel, opinion: Opinion | None, choice: Ch
 
 
 def _worth(task: Task) -> Worth | None:
-    """Until a text is less likely than what is shown; None where what stands behind the cursor may shorten it first.
-
-    Only the first line counts, as it does for the confidence.
-    """
+    """Until a line is less likely than what is shown; None where what stands behind the cursor may shorten it first."""
     if task.min_confidence <= 0 or task.cursor.line_suffix.strip():
         return None
     least = math.log(task.min_confidence)
-    return lambda text, logprob: logprob >= least or "\n" in text
+    return lambda logprob: logprob >= least
 
 
 def _shares(source: Line | Generation, opinion: Opinion | None) -> tuple[Share, ...]:

@@ -38,13 +38,14 @@ def chosen(
     n_tokens: int = 48,
     later: Future[list[Line]] | None = None,
     cancelled: Callable[[], bool] = never,
+    multiline: bool = False,
 ) -> Choice:
     text, offset = split_at_cursor(marked)
     cursor = cursor_between(text[:offset], text[offset:], language_for("python"))
     context = context_at(document(marked)[0], offset)
     prompt = completion_prompt(context, model.tokenizer, model.token_index, 1024, 48)
     is_automatic = n_wanted == 1
-    task = Task(cursor, prompt, False, n_wanted, is_automatic, least, n_tokens, None, cancelled)
+    task = Task(cursor, prompt, multiline, n_wanted, is_automatic, least, n_tokens, None, cancelled)
     return choose(task, model, later or ranked(*lines), None)
 
 
@@ -149,6 +150,18 @@ def test_what_has_become_too_unlikely_to_be_shown_is_not_written_to_its_end() ->
     assert "fell below 0.60 (completion.minConfidence) while the model wrote" in given_up.ended
     # What stands behind the cursor may shorten a text to what is likely enough.
     assert all(each.finish == "stop" for each in written("x = <|>)\n", 0.6).generations)
+
+
+def test_of_several_lines_those_before_an_unlikely_one_are_offered_and_no_more_are_written() -> None:
+    model = writer("def f():\n    x = 1\n    price = of_all_that_is_sold(at, once)\n    return x\n", doubt=6.0)
+
+    def written(least: float) -> Choice:
+        return chosen("def f():\n    <|>\n", model, least=least, n_tokens=90, multiline=True)
+
+    whole, given_up = written(0.0), written(0.05)
+    assert texts(given_up) == ["x = 1"] and "\n" in texts(whole)[0]
+    assert given_up.generations[0].finish == "unlikely"
+    assert given_up.generations[0].n_new_tokens < whole.generations[0].n_new_tokens
 
 
 def test_what_a_filter_leaves_of_an_unlikely_text_is_offered_if_that_is_likely_enough() -> None:

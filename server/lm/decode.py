@@ -28,8 +28,8 @@ BLANKS = (b"\n", b" ", b"\t")
 # on has cancelled by then.
 READING_LIMIT_S = 2.0
 
-# Text after the cursor and the log-probability of its tokens -> whether it is worth going on with.
-Worth = Callable[[str, float], bool]
+# Log-probability of the least likely line of a text so far -> whether the text is worth going on with.
+Worth = Callable[[float], bool]
 
 
 class Proposer(Protocol):
@@ -235,7 +235,7 @@ class _Decoder:
         sequence = [*self._prompt.token_ids, *start.route.token_ids, start.token_id]
         text_so_far = self._prompt.pending + start.shown
         while written.n_tokens < self._max_new_tokens and len(sequence) <= self._reader.n_positions:
-            if self._worth is not None and not self._worth(written.text, written.logprob):
+            if self._worth is not None and not self._worth(written.least_logprob):
                 return "unlikely"
             draft = self._draft(len(sequence), text_so_far, self._max_new_tokens - written.n_tokens - 1)
             texts = list(accumulate(map(self._tokenizer.token_bytes, draft), initial=text_so_far))

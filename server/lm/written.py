@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable
 
 # Text after the cursor -> how many of its characters to keep, when it has reached its end; None to go on.
@@ -14,12 +15,15 @@ class Written:
 
     def __init__(self, stop: StopRule) -> None:
         self.n_tokens = 0
-        self.end_logprob = self.logprob = 0.0
+        self.end_logprob = 0.0
+        self.least_logprob = math.inf  # of its lines, each with the line break before it
         self.text = ""
         self._stop = stop
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._texts: list[str] = []
         self._logprobs: list[float] = []
+        self._line_logprob = 0.0  # of the last line so far
+        self._former_logprob = math.inf  # the least of those before it
         self._n_kept: int | None = None
 
     def add(self, data: bytes, logprob: float) -> bool:
@@ -33,7 +37,10 @@ class Written:
         except UnicodeDecodeError:
             return True
         self.text += shown
-        self.logprob += logprob
+        if shown.startswith("\n"):
+            self._former_logprob, self._line_logprob = self.least_logprob, 0.0
+        self._line_logprob += logprob
+        self.least_logprob = min(self._former_logprob, self._line_logprob)
         self._texts.append(shown)
         self._logprobs.append(logprob)
         self._n_kept = self._stop(self.text)
