@@ -26,13 +26,13 @@ def people(candidate: Candidate) -> Candidate | Rejection:
 
     A text of the repository itself may name whom it likes.
     """
-    if candidate.is_known:
-        return candidate
     cursor, lines = candidate.cursor, candidate.text.split("\n")
+    if candidate.is_known or not ("@" in candidate.text or _CLAIM.search(cursor.line_prefix + candidate.text)):
+        return candidate
+    around = "\n".join((*cursor.above, cursor.line_prefix, cursor.line_suffix, *cursor.below)).lower()
     state = cursor.state
     for number, line in enumerate(lines):
         before = cursor.line_prefix if not number else ""
-        around = "\n".join((*cursor.above, cursor.line_prefix, cursor.line_suffix, *cursor.below)).lower()
         words = _words(cursor, line, state)
         named = [*_ADDRESS.findall(words), *(_named(words) if _CLAIM.search(before + line) else ())]
         if any(name.lower() not in around for name in named):
