@@ -616,6 +616,13 @@ def candidate_between(prefix: str, suffix: str, generated: str) -> Candidate:
         ("let v: Vec<<|>> = Vec::new();", "String>;", "rust", "String"),
         ("const f: Map<<|>> = y;\n", "string, () => void>", "typescript", "string, () => void"),
         ("if (a < b<|>> 1) {\n}\n", "c > d", "javascript", "c > d"),  # comparisons
+        ('x = re.compile(r"(<|>)")\n', "[^)]*", "python", "[^)]*"),
+        ('x = re.compile(r"(<|>)")\n', r"\w+\)", "python", r"\w+\)"),
+        ('new RegExp("(<|>)");\n', r"\\d+\\)?", "javascript", r"\\d+\\"),  # there it is the bracket that is not escaped
+        ("x = <Button<|>>;\n", " disabled={items.length > 0}", "typescriptreact", " disabled={items.length > 0}"),
+        ("<a<|>>x</a>\n", ' title="a > b"', "html", ' title="a > b"'),
+        ("<a<|>>x</a>\n", ' title="a">', "html", ' title="a"'),
+        ("x = i<n<|>>1;\n", " - (m > 1)", "c", " - (m > 1)"),
     ],
 )
 def test_what_closes_behind_the_cursor_is_not_closed_again_in_words_and_types(
@@ -639,7 +646,12 @@ def test_what_closes_behind_the_cursor_is_not_closed_again_in_words_and_types(
         ("class A:\n    def f(\n        self,\n    ) <|>\n", "-> None:", "-> None:"),
         ("d = {'a': 1}\nx = d.get<|>('a')\n", "('x')", None),
         ("d = {'a': 1}\nx = d.g<|>('a')\n", "et('x')", "et"),
-        ("items = [1, 2]\nx = items<|>[0]\n", "[1]", None),
+        ("items = [1, 2]\nx = items<|>[0]\n", "[0]", None),
+        ("x = df<|>['a']\n", ".loc[mask]", ".loc[mask]"),
+        ("y = <|>(a + b)\n", "abs(c) * ", "abs(c) * "),
+        ("if <|>(a and b):\n    pass\n", "isinstance(a, int) and ", "isinstance(a, int) and "),
+        ("def f(g, i, j):\n    return g<|>[j]\n", "[i]", "[i]"),
+        ("y = <|>(a + b)\n", "abs(c)(d)", "abs(c)(d)"),
         ("x = <|>(1 + 2)\n", "len", "len"),
         ("class A:\n    <|>\n", "@property", "@property"),
         ("class A:\n    x = 1\n\n    @<|>\n", "property", "property"),
@@ -671,6 +683,16 @@ def test_a_comment_far_below_the_start_of_a_docstring_is_a_comment() -> None:
         ("<|>\n", '__author__ = "Jane Doe"', "python", None),
         ("# My project\n\nAuthor: <|>\n", "Jane Doe", "markdown", None),
         ("w = <|>\n", "w@self.weight", "python", "w@self.weight"),
+        ("if ord(c) > 127: <|>\n", 'raise ValueError("Not printable")', "python", 'raise ValueError("Not printable")'),
+        ("<|>\n", 'EMAIL = os.environ["EMAIL_HOST_USER"]', "python", 'EMAIL = os.environ["EMAIL_HOST_USER"]'),
+        ("<|>\n", 'email = forms.EmailField(label="Email")', "python", 'email = forms.EmailField(label="Email")'),
+        ("x = {<|>}\n", '"contact": "Contact"', "python", '"contact": "Contact"'),
+        ("<|>\n", "git clone git@github.com:foo/bar.git", "shellscript", "git clone git@github.com:foo/bar.git"),
+        ("# <|>\n", "AUTHORS OR COPYRIGHT HOLDERS BE LIABLE", "python", "AUTHORS OR COPYRIGHT HOLDERS BE LIABLE"),
+        ("<|>\n", 'send(to="user@example.com")', "python", 'send(to="user@example.com")'),
+        ("setup(<|>)\n", 'author_email="jane@doe.at"', "python", None),
+        ("setup(<|>)\n", 'maintainer_email="Jane Doe"', "python", None),
+        ("# <|>\n", "Maintained by Jane Doe", "python", None),
     ],
 )
 def test_nobody_is_named_whom_nothing_around_names(
@@ -707,18 +729,34 @@ def test_nothing_is_offered_where_nothing_comes_to(
 @pytest.mark.parametrize(
     ("document", "generated", "fields", "left"),
     [
-        ("def f():\n    <|>\n", "return compute", {"finish": "unlikely"}, None),
-        ("def f():\n    <|>\n", "return compute", {"finish": "unlikely", "is_automatic": False}, "return"),
-        ("def f():\n    re<|>\n", "turn total", {"finish": "unlikely"}, "turn"),
-        ("def f():\n    <|>\n", "return", {}, "return"),
         ("def f():\n    <|>\n", "x = 1\n    if x:\n        for y in x:\n            z", {"finish": "length"}, "x = 1"),
         ("def f():\n    <|>\n", "x = 1\n    if x:  # so", {}, "x = 1"),
         ("def f():\n    <|>\n        y = 2\n", "x = 1\n    if x:", {}, "x = 1\n    if x:"),  # its body is there
         ("def f():\n    <|>\n", "if x:", {}, "if x:"),
+        ("def f():\n    <|>\n", "try:\n        g()\n    except OSError:", {}, "try:\n        g()\n    except OSError:"),
+        ("def f():\n    <|>\n", "# So.\n    if x:", {}, "# So.\n    if x:"),
     ],
 )
 def test_no_stump_is_offered(document: str, generated: str, fields: dict[str, Any], left: str | None) -> None:
     assert left_by(unfinished, document, generated, **fields) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "generated", "left", "fields", "is_offered"),
+    [
+        ("def f():\n    <|>\n", "return json.loads(", "return", {}, False),
+        ("def f():\n    <|>\n", "return json.loads(", "return", {"is_automatic": False}, True),
+        ("def f():\n    <|>\n", "return", "return", {}, True),
+        ("def f():\n    <|>\n", "pass\n    x = 1", "pass", {}, True),
+        ("def f():\n    re<|>\n", "turn json.loads(", "turn", {}, True),
+        ("x = <|>\n", "loads(text)", "loads", {}, True),
+    ],
+)
+def test_of_a_line_that_was_shortened_its_first_word_alone_is_no_offer(
+    document: str, generated: str, left: str, fields: dict[str, Any], is_offered: bool
+) -> None:
+    given = {"token_texts": (generated,), "token_logprobs": (-0.1,), "min_confidence": 0.05, **fields}
+    assert (left_by(trivial, document, left, **given) is not None) == is_offered
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from server.filters.candidate import Candidate, Rejection
 
 
 def confidence_of(candidate: Candidate) -> float:
-    """0..1: how likely the line at the cursor ends exactly as the candidate's first line; 1 without any tokens.
+    """0..1: how likely the text goes on exactly so to the end of its first line that is not blank; 1 without tokens.
 
     That is what its tokens say together. That the text ends there counts where nothing was cut off its end.
     """
-    line = candidate.text.split("\n", 1)[0]
+    text = candidate.text
+    end = text.find("\n", len(text) - len(text.lstrip()))
     logprobs = []
-    n_left = len(line)
+    n_left = end if end >= 0 else len(text)
     for text, logprob in zip(candidate.token_texts, candidate.token_logprobs, strict=False):
         if n_left <= 0:
             break

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from server.filters.candidate import Candidate, Rejection
 from server.lm.cursor import Cursor, indentation, width
-from server.lm.lexing import state_after
+from server.lm.lexing import state_after, tokens
 
 _N_LINES_BELOW = 5  # right below at the same indentation, which a line must not repeat
 _SHORT = 8  # characters below which only the very next line counts as repeated: `pass`, `return`, `}`
 _SAYING = 3  # word characters from which the rest of the line must not occur anywhere in the text
 _LONG_HEAD = 5  # characters with which a text in mid-line must not start like the next line
-_NAME = re.compile(r"[\w.]*")
+_CALL = re.compile(r"(\w*)(\(.*\)|\[.*\])")  # a name's rest, and its brackets
 _LONG_TAIL = 12  # characters of the next line's start at which a text is taken to run into it
 
 
@@ -107,14 +107,16 @@ def _without_overlap(cursor: Cursor, text: str) -> str:
 
 
 def _without_call(cursor: Cursor, text: str) -> str:
-    """The text without its own call or subscript where the name at the cursor has one already."""
+    """The text without the brackets at its end where the name that it completes has such already."""
     bracket = cursor.line_suffix[:1]
-    if bracket not in ("(", "[") or cursor.state.delimiter:
+    called = _CALL.fullmatch(text)
+    if bracket not in ("(", "[") or cursor.state.delimiter or called is None or not called[2].startswith(bracket):
         return text
-    name = _NAME.match(text)
-    assert name is not None
-    is_name = bool(name[0]) or _is_word(cursor.line_prefix[-1:])
-    return name[0] if is_name and text[name.end() : name.end() + 1] == bracket else text
+    depth = len(cursor.state.awaited)
+    if any(len(each.after.awaited) <= depth for each in list(tokens(called[2], cursor.language, cursor.state))[:-1]):
+        return text  # the last bracket closes another one than the first: it is more than a call
+    is_name = bool(called[1]) or (bracket == "(" and _is_word(cursor.line_prefix[-1:]))
+    return called[1] if is_name or called[2] == cursor.line_suffix.strip() else text
 
 
 def _is_repetition(cursor: Cursor, kept: str, overlap: str, following: str) -> bool:

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 
 from server.filters.candidate import Candidate, Rejection
 from server.lm.cursor import TAB_WIDTH, Cursor, first_code_line, indentation, is_code, width
-from server.lm.languages import Language
 from server.lm.lexing import START, n_stray_closers, state_after, without_comments
 
 _LINES_READ = 200  # on either side of the cursor, to learn the file's habit
 _HEADER_LINES = 30  # that one block header takes at most
 _LEAVING = frozenset({"return", "raise", "throw", "break", "continue"})
-_FIRST_WORD = re.compile(r"[ \t]*(\w+)\b(?!\s*[:=(.])")
+_LEAVES_IN = frozenset({"python", "javascript", "javascriptreact", "typescript", "typescriptreact", "go"})
+_FIRST_WORD = re.compile(r"[ \t]*(\w+)\b(?!\s*[:=(.?]|-)")
+_GOES_ON = re.compile(r"\"\"\"|\'\'\'|\*/|[-+*/%&|^=<>?:\\,.]\s*$")  # or was never code
 # What is reached all the same between braces: another case, the end of the block, what is hoisted, a label.
-_REACHED = re.compile(r"[}\])]|(?:case|default|function|async|class|export|interface|type|public|private)\b|\w+:")
+_REACHED = re.compile(
+    r"[}\])#]|//|/\*|(?:case|default|function|async|class|export|interface|type|public|private|yield)\b|\w+:"
+)
 
 
 def indent(candidate: Candidate) -> Candidate | Rejection:
@@ -55,7 +58,7 @@ def _problem(cursor: Cursor, blanks: str, code: str, is_automatic: bool) -> str 
     if opens:
         closes = cursor.language.block == "braces" and code.startswith("}")
         return None if closes or at > width(indentation(header)) else "the cursor is left of the block's indentation"
-    if at == width(indentation(header)) and _is_out_of_reach(header, code, cursor.language):
+    if at == width(indentation(header)) and _is_out_of_reach(cursor, header, code):
         return "the line above ends the block"
     if cursor.language.block == "braces":
         return None
@@ -69,12 +72,16 @@ def _problem(cursor: Cursor, blanks: str, code: str, is_automatic: bool) -> str 
     return None
 
 
-def _is_out_of_reach(above: str, code: str, language: Language) -> bool:
+def _is_out_of_reach(cursor: Cursor, above: str, code: str) -> bool:
     """Whether nothing comes to a line behind the statement that starts with `above`, on its level."""
     first = _FIRST_WORD.match(above)
-    if first is None or first[1] not in _LEAVING:
+    if first is None or first[1] not in _LEAVING or cursor.language.id not in _LEAVES_IN:
         return False
-    return language.block == "indent" or not _REACHED.match(code)
+    last = next(line for line in reversed(cursor.above) if is_code(line, cursor.language))
+    if _GOES_ON.search(without_comments(last, cursor.language)) or _GOES_ON.search(above):
+        return False
+    reached = _REACHED.match(code)
+    return reached is None or (cursor.language.id == "python" and reached[0] not in ("#", "yield"))
 
 
 def _line_above(cursor: Cursor) -> tuple[str, bool]:

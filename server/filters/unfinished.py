@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 
-from server.filters.candidate import Candidate, Rejection
+from server.filters.candidate import Candidate
 from server.lm.cursor import Cursor, first_code_line, indentation, width
 from server.lm.lexing import Token, tokens, without_comments
 
-_WORD = re.compile(r"\s*\w+\s*")
+_GOES_ON = re.compile(r"[ \t]*(?:except|finally|else|elif|case)\b")  # headers without which what is above is not whole
 _HANGING = frozenset({"blank", "operator", "open", "other"})
 
 
-def unfinished(candidate: Candidate) -> Candidate | Rejection:
+def unfinished(candidate: Candidate) -> Candidate:
     """The text without its last, perhaps incomplete word and the operators before it; whole lines of several.
 
-    Several lines do not end with the header of a block that nothing follows. Rejects what is left of a line when that
-    is its first word alone.
+    Several lines do not end with the header of a block that nothing follows.
     """
     text = candidate.text
     whole_lines, line_break, _ = text.rpartition("\n")
@@ -25,9 +24,7 @@ def unfinished(candidate: Candidate) -> Candidate | Rejection:
         return candidate.cut(_without_headers(candidate.cursor, lines))
     if candidate.finish == "stop":
         return candidate
-    kept = _whole_words(candidate)
-    is_first_word = candidate.is_automatic and not candidate.cursor.line_prefix.strip() and _WORD.fullmatch(kept.text)
-    return Rejection("of the line only the first word is likely") if is_first_word else kept
+    return _whole_words(candidate)
 
 
 def _without_headers(cursor: Cursor, text: str) -> int:
@@ -39,10 +36,11 @@ def _without_headers(cursor: Cursor, text: str) -> int:
     while len(lines) > 1:
         last = lines[-1]
         has_body = below is not None and width(indentation(below)) > width(indentation(last))
-        if has_body or (last.strip() and not without_comments(last, cursor.language).endswith(":")):
+        is_header = without_comments(last, cursor.language).endswith(":")
+        if has_body or (last.strip() and not (is_header and not _GOES_ON.match(last))):
             break
         lines.pop()
-    return len("\n".join(lines))
+    return len("\n".join(lines)) if first_code_line(lines, cursor.language) is not None else len(text)
 
 
 def _whole_words(candidate: Candidate) -> Candidate:

@@ -108,21 +108,30 @@ def _closing_of_code(cursor: Cursor, text: str) -> int | None:
 
 
 def _closing_of_words(cursor: Cursor, text: str) -> int | None:
-    """The same for what is no bracket to the language: in strings, as `{` in a template, in comments, and `<`."""
+    """The same for what is no bracket to the language: in strings, as `{` in a template, in comments, and `<`.
+
+    Whatever `text` opens it closes first; an escaped bracket is none, as in a regular expression.
+    """
     closer = cursor.line_suffix[:1]
-    opener = _OPENERS.get(closer)
-    if opener is None or not (_is_angle_open(cursor) if closer == ">" else cursor.state.delimiter):
+    is_angle = closer == ">"
+    if closer not in _OPENERS or not (_is_angle_open(cursor) if is_angle else cursor.state.delimiter):
         return None
-    depth = 0
+    open_ones: list[str] = []
+    quote, is_escaped = "", False
     for at, character in enumerate(text):
         if character == "\n":
             return None
-        if character == opener:
-            depth += 1
-        elif character == closer and not (closer == ">" and text[at - 1 : at] in ("=", "-")):  # an arrow
-            if not depth:
+        if is_escaped or character == "\\":
+            is_escaped = not is_escaped
+        elif is_angle and (quote or character in "\"'"):  # of an attribute
+            quote = "" if character == quote else quote or character
+        elif character in _OPENERS.values() and (is_angle or character != "<"):
+            open_ones.append(character)
+        elif character in _OPENERS and not (character == ">" and (not is_angle or text[at - 1 : at] in ("=", "-"))):
+            if not open_ones and character == closer:
                 return at
-            depth -= 1
+            if open_ones and open_ones[-1] == _OPENERS[character]:
+                open_ones.pop()
     return None
 
 
