@@ -71,14 +71,14 @@ def collect(
     the same without. A canary that was cut is nowhere, and comes back by chance alone. One that was not means that keys
     of this repository may be in its files' text as well: `memorised` names it without asking the model.
     """
-    rule = Rule(CODE_SUFFIXES | {NOTEBOOK}, _globs(exclude))
+    rule = Rule(CODE_SUFFIXES | {NOTEBOOK}, whole_globs(exclude))
     # How much of a notebook is code is known when it has been read; of any other file, `read_text` says the same.
     listed = list_files(root, replace(rule, limits=replace(rule.limits, max_bytes=MAX_NOTEBOOK_BYTES)))
     left_out = [LeftOut(drop.path, drop.reason) for drop in listed.drops]
     files: list[SourceText] = []
     secrets: list[SecretContext] = []
     known = DuplicateFilter()
-    included = _globs(include)
+    included = whole_globs(include)
     for file in listed.files:
         # `exclude` reads globs so too. The files that this bars by their names alone are not listed.
         if included and not is_barred_path(file.path, included):
@@ -176,7 +176,7 @@ def _cut_from(root: Path, path: str) -> list[SecretContext]:
         return []
 
 
-def _globs(globs: Sequence[str]) -> tuple[str, ...]:
+def whole_globs(globs: Sequence[str]) -> tuple[str, ...]:
     """The globs, and each without a `**` between two slashes, which may stand for no folder at all."""
     return tuple(dict.fromkeys(each for glob in globs for each in (glob, glob.replace("/**/", "/"))))
 

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from finetune.base import Base
@@ -24,7 +25,13 @@ from finetune.report import Findings, table, write_report
 from server.index.build import MAX_REPOSITORY_BYTES, within_budget
 from server.index.live import REPOSITORY, LiveIndex
 from server.index.segment import Segment, SegmentFile
-from server.lm.adapter_manifest import ADAPTER_FILES, MANIFEST_FILE
+from server.lm.adapter_manifest import (
+    ADAPTER_FILES,
+    MANIFEST_FILE,
+    manifest_text,
+    read_manifest,
+    without_source,
+)
 from server.lm.adapter_store import AdapterStore
 from server.lm.engine import default_threads
 from server.lm.errors import UserError
@@ -33,8 +40,7 @@ from server.repository.files import File
 
 EVALUATION_S = 300.0
 EVALUATION_SHARE = 0.9  # of that for the figures; the rest is for what must not come back
-# That each context may take beyond: all of them are asked, however many secrets there are, and few take so long.
-CONTEXT_S, MAX_CONTEXTS_S = 2.0, 600.0
+CONTEXT_S = 2.0  # that each secret may take beyond, however many there are; few take so long
 
 
 def judge(options: Options, display: Display, base: Base, store: AdapterStore, candidate: Candidate) -> int:
@@ -64,11 +70,14 @@ def judge(options: Options, display: Display, base: Base, store: AdapterStore, c
     version = store.publish(candidate.trained.adapter, replace(manifest, scores=scores))
     display.say(f"published as {version} in {store.folder}; running servers take it up within seconds")
     try:
-        if options.output is not None and (published := store.current()) is not None:
-            _copy(published, options.output, display)
-        _report(options, display, Findings(evaluation, decision, version), candidate)
-    except UserError as error:
-        display.say(f"published, but {error}")
+        for write in (
+            partial(_report, options, display, Findings(evaluation, decision, version), candidate),
+            partial(_copy, store.current(), options.output, display),
+        ):
+            try:
+                write()
+            except UserError as error:
+                display.say(f"published, but {error}")
     except KeyboardInterrupt:
         display.say("published; what was to be written beside it was interrupted")
     finally:
@@ -92,7 +101,7 @@ def _given_back(
     """What the adapter must not know and knows. The more there is to ask, the longer it may take."""
     n_contexts = len(collection.secrets) + len(collection.canaries)
     began = time.monotonic()
-    ends_at = max(ends_at, began + min(CONTEXT_S * n_contexts, MAX_CONTEXTS_S))
+    ends_at = max(ends_at, began + CONTEXT_S * n_contexts)
 
     def told(n_asked: int) -> None:
         display.step("secret", n_asked, n_contexts, time.monotonic() - began)
@@ -106,12 +115,17 @@ def _report(options: Options, display: Display, findings: Findings, candidate: C
         display.say(f"the report is in {options.report}, its page in {options.report.with_suffix('.html')}")
 
 
-def _copy(adapter: Path, folder: Path, display: Display) -> None:
-    """Each file is whole or not there, the manifest last."""
+def _copy(adapter: Path | None, folder: Path | None, display: Display) -> None:
+    """Each file is whole or not there, the manifest last. No source comes along: the folder may be shown to others."""
+    if adapter is None or folder is None:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (*ADAPTER_FILES, MANIFEST_FILE):
+        for name in ADAPTER_FILES:
             shutil.copyfile(adapter / name, folder / f"{name}.partial")
+        text = manifest_text(without_source(read_manifest(adapter)))
+        (folder / f"{MANIFEST_FILE}.partial").write_text(text, encoding="utf-8")
+        for name in (*ADAPTER_FILES, MANIFEST_FILE):
             os.replace(folder / f"{name}.partial", folder / name)
     except OSError as error:
         raise UserError(f"cannot write a copy to {folder} ({error.strerror or error})") from error

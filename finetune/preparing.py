@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune.base import Base
-from finetune.collect import Collection, SourceText, check_enough, collect
+from finetune.collect import Collection, SourceText, check_enough, collect, whole_globs
 from finetune.examples import Examples, make_examples
 from finetune.kept_run import KeptRun, is_kept, keep_run, read_run
 from finetune.lora import multiplies_bf16
@@ -33,6 +33,7 @@ from finetune.training import new_adapter, pace
 from finetune.world import World
 from server.lm.engine import default_threads
 from server.lm.errors import UserError
+from server.repository.barred import is_barred_path
 from server.repository.listing import git_says
 
 MIN_LENGTH = 64  # tokens a row: in fewer there is no room for a sample
@@ -48,6 +49,7 @@ def prepared(
     """What is to be trained, kept so that an interrupted run can go on, and the text that judges it."""
     if options.resume:
         run = read_run(run_folder, options.repository, base)
+        _check_learned(run, options.exclude)
         collection = collect(options.repository, run.include, run.exclude, run.seed)
         return run, collection, run.split_of(collection.files)
     if is_kept(run_folder):
@@ -82,6 +84,16 @@ def prepared(
         except OSError as error:
             raise unwritable(run_folder, error, "the adapter in force is as it was") from error
     return run, collection, parts
+
+
+def _check_learned(run: KeptRun, exclude: Sequence[str]) -> None:
+    """UserError where an interrupted run learns from what is excluded by now."""
+    globs = whole_globs(exclude)
+    barred = [path for path in (*run.learned, *run.validation) if is_barred_path(path, globs)] if globs else []
+    if barred:
+        raise UserError(
+            f"the interrupted run learns from {barred[0]}, which is excluded by now; start anew, without --resume"
+        )
 
 
 def _fitting(plan: Plan, options: Options, base: Base) -> Plan:

@@ -21,6 +21,7 @@ from server.lm.errors import UserError
 logger = logging.getLogger(__name__)
 
 STATE_FILE, BEST_FOLDER, FORMER_FOLDER = "state.pt", "best", "best.former"
+LAST_FOLDER = "last"  # the last one, where it is better still: no part of the state
 
 
 @dataclass(slots=True)
@@ -38,9 +39,9 @@ class RunState:
     losses: list[float] = field(default_factory=list)  # of the steps since the last look
 
 
-def keep_best(folder: Path, model: LoraModel) -> None:
-    """Puts the adapter as it is now in the place of the best one. UserError when the disk refuses."""
-    aside, best, former = folder / f"{BEST_FOLDER}.partial", folder / BEST_FOLDER, folder / FORMER_FOLDER
+def keep_best(folder: Path, model: LoraModel, name: str = BEST_FOLDER) -> Path:
+    """Puts the adapter as it is now in the place of the best one; its folder. UserError when the disk refuses."""
+    aside, best, former = folder / f"{name}.partial", folder / name, folder / f"{name}.former"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
@@ -52,6 +53,7 @@ def keep_best(folder: Path, model: LoraModel) -> None:
         shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         raise _refused(folder, error) from error
+    return best
 
 
 def save_state(

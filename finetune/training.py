@@ -23,7 +23,7 @@ from finetune.batches import General, batch, general_of, n_targets, split_ids
 from finetune.examples import Examples, Rows
 from finetune.lora import LoraModel, LoraShape
 from finetune.planning import Pace, Plan, n_steps_of
-from finetune.run_state import BEST_FOLDER, RunState, keep_best, load_state, save_state
+from finetune.run_state import BEST_FOLDER, LAST_FOLDER, RunState, keep_best, load_state, save_state
 from finetune.world import World
 from server.lm.errors import UserError
 
@@ -127,7 +127,7 @@ def train(
         state.first = state.best = validation_loss(model, validation, plan, base.special.pad)
         if world.writes:
             keep_best(folder, model)
-        told(Progress(0, plan.steps, 0.0, state.first, state.first))
+        told(Progress(0, n_steps_of(plan), 0.0, state.first, state.first))
 
     look_s = 0.0  # that the last look took: the final one belongs to the budget
 
@@ -155,28 +155,33 @@ def train(
         state.tokens += (plan.batch_rows + (plan.general_rows if general else 0)) * plan.length
         state.seconds = time.monotonic() - began
         state.losses.append(value)
-        told(Progress(state.step, plan.steps, state.seconds, _mean(state.losses), state.best))
+        told(Progress(state.step, n_steps_of(plan), state.seconds, _mean(state.losses), state.best))
         if state.step % plan.validate_every == 0 or state.step == plan.steps:
             look()
         if world.writes and time.monotonic() - saved > SAVE_SECONDS:
             save_state(folder, model, optimizer, state, identity)
             saved = time.monotonic()
-    if state.losses and why != "interrupted":  # what was learned since the last look counts as well
-        look()
-    if world.any(stopped()):
-        why = "interrupted"
     state.seconds = time.monotonic() - began
     if world.writes:
         save_state(folder, model, optimizer, state, identity)
+    # What was learned since the last look counts as well. Whoever goes on with more time goes on without this look.
+    found = folder / BEST_FOLDER
+    if state.losses and why != "interrupted":
+        value = validation_loss(model, validation, plan, base.special.pad)
+        if value < state.best and world.writes:
+            found = keep_best(folder, model, LAST_FOLDER)
+        _note(value, state)
+    if world.any(stopped()):
+        why = "interrupted"
     return Trained(
-        adapter=folder / BEST_FOLDER,
+        adapter=found,
         best=state.best,
         best_step=state.best_step,
         first=state.first,
         history=tuple(state.history),
         why_ended=why,
         steps=state.step,
-        seconds=state.seconds,
+        seconds=time.monotonic() - began,
         tokens=state.tokens,
     )
 
@@ -238,14 +243,19 @@ def validation_loss(model: LoraModel, validation: Rows, plan: Plan, pad_id: int)
 
 
 def _keep_if_better(value: float, model: LoraModel, state: RunState, folder: Path, world: World) -> None:
-    """Compares a validation loss with that of the best state, and keeps this one if it is better."""
+    """Keeps the state if its validation loss is less than that of the best one."""
+    if value < state.best and world.writes:
+        keep_best(folder, model)
+    _note(value, state)
+
+
+def _note(value: float, state: RunState) -> None:
+    """Takes down a validation loss, and whether it is the least."""
     state.history.append((state.step, _mean(state.losses), value))
     state.losses = []
     logger.info("step %d: validation %.4f, the best %.4f", state.step, value, state.best)
     if value < state.best:
         state.best, state.best_step, state.n_worse = value, state.step, 0
-        if world.writes:
-            keep_best(folder, model)
     else:
         state.n_worse += 1
 

@@ -175,9 +175,11 @@ def _closed_gate(request: CompletionRequest) -> str | None:
 
 
 def _least_confidence(language: Language, model: LoadedModel, settings: Settings) -> float:
-    """What `minConfidence` asks for, and more in a language that the model has not learned."""
+    """What `minConfidence` asks for, and more in a language that the model that comes along has not learned."""
+    from server.lm.model_folder import DEFAULT_MODEL
+
     least = settings.completion.min_confidence
-    is_learned = language.grammar is not None or model.adapter is not None
+    is_learned = language.grammar is not None or model.adapter is not None or model.name != DEFAULT_MODEL
     return least if is_learned or least <= 0 else max(least, UNLEARNED_CONFIDENCE)
 
 

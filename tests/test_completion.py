@@ -149,8 +149,10 @@ def test_in_a_language_that_is_not_learned_the_model_must_be_surer(
 ) -> None:
     text, offset = split_at_cursor("total = <|>\n")
     document = Document("file:///main", "main", language_for(language), text)
-    unsure = writer("total = price\n", doubt=5.5)  # 0.13 that all of it is right
-    for model, wanted in ((unsure, is_offered), (replace(unsure, adapter=Path("/adapter")), True)):
+    other = writer("total = price\n", doubt=5.5)  # 0.13 that all of it is right
+    default = replace(other, name="default")
+    adapted = replace(default, adapter=Path("/adapter"))
+    for model, wanted in ((default, is_offered), (adapted, True), (other, True)):
         settings = Settings(completion=replace(ALL, min_confidence=least))
         assert bool(complete(CompletionRequest(document, offset), model, settings).suggestions) is wanted
 

@@ -15,7 +15,7 @@ from finetune import judging
 from finetune.base import open_base
 from finetune.candidate import Candidate
 from finetune.collect import Collection, SourceText
-from finetune.evaluating import Evaluation
+from finetune.evaluating import Case, Evaluation
 from finetune.judging import index_of, judge
 from finetune.memorisation import Memorised
 from finetune.options import EXIT_NO_BETTER, EXIT_PUBLISHED, Options
@@ -24,7 +24,7 @@ from finetune.scoring import Interval
 from finetune.split import Split
 from finetune.training import Trained
 from server.index.live import LiveIndex
-from server.lm.adapter_manifest import MANIFEST_FILE, read_manifest
+from server.lm.adapter_manifest import MANIFEST_FILE, read_manifest, without_source
 from server.lm.adapter_store import AdapterStore
 from server.lm.errors import UserError
 from server.repository.duplicates import fingerprint
@@ -34,8 +34,8 @@ FOUND = Evaluation(
     n_files=1, n_heldout=1, share_measured=1.0, n_points=60, n_drawn=60, bits_before=1.0, bits_after=0.8,
     bits_change=Interval(-0.2, -0.3, -0.1), ways=(), exact_change_alone=None, exact_interval=Interval(0.0, 0.0, 0.0),
     exact_loss_chance=1.0, exact_loss_chance_by_line=1.0, general_before=1.0, general_after=1.0, n_functions=1,
-    chrf_before=0.3, chrf_after=0.4, chrf_change=Interval(0.1, -float("inf"), float("inf")), won=(), lost=(),
-    seconds=1.0,
+    chrf_before=0.3, chrf_after=0.4, chrf_change=Interval(0.1, -float("inf"), float("inf")),
+    won=(Case("a.py", 1, "x = ", "private_line(x)", "", "private_line(x)"),), lost=(), seconds=1.0,
 )  # fmt: skip
 
 
@@ -71,7 +71,9 @@ def test_what_is_better_is_published_and_its_figures_are_plain_json(judged: Judg
     assert judged(report=tmp_path / "report.json", output=tmp_path / "copy") == EXIT_PUBLISHED
     folder = judged.store.current()
     assert folder is not None and not judged.store.run_folder.exists()
-    assert read_manifest(tmp_path / "copy") == read_manifest(folder)  # with the scores
+    assert "private_line" in (folder / MANIFEST_FILE).read_text()
+    assert "private_line" not in (tmp_path / "copy" / MANIFEST_FILE).read_text()
+    assert read_manifest(tmp_path / "copy") == without_source(read_manifest(folder))  # with the figures
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
@@ -98,8 +100,9 @@ def test_what_fails_after_publication_is_told_and_changes_nothing(
 
 def test_a_copy_that_cannot_be_written_is_told(judged: Judging, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert judged(output=tmp_path / "file") == EXIT_PUBLISHED
+    assert judged(output=tmp_path / "file", report=tmp_path / "report.json") == EXIT_PUBLISHED
     assert "published, but cannot write a copy to" in judged.said.getvalue()
+    assert (tmp_path / "report.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,19 @@ def test_a_mistake_costs_no_unfinished_run(root: Path, base: Base, tmp_path: Pat
     assert read_run(run_folder, root, base).seed == 6 and not (run_folder / "train").exists()
 
 
+def test_a_run_goes_on_with_nothing_that_is_excluded_by_now(root: Path, base: Base, tmp_path: Path) -> None:
+    run_folder = tmp_path / "run"
+    made_ready(root, base, run_folder, plan_file(tmp_path))
+    learned = next(iter(read_run(run_folder, root, base).learned))
+    for globs, goes_on in (((), True), (("other/**",), True), ((learned,), False)):
+        resumed = Options(root, resume=True, exclude=globs)
+        if goes_on:
+            assert prepared(resumed, Display(io.StringIO()), base, run_folder, World())
+        else:
+            with pytest.raises(UserError, match=f"learns from {learned}, which is excluded by now"):
+                prepared(resumed, Display(io.StringIO()), base, run_folder, World())
+
+
 def test_of_more_text_than_is_made_into_rows_a_part_is_told(
     root: Path, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

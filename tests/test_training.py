@@ -67,6 +67,10 @@ def weights(folder: Path) -> bytes:
     return (folder / "best" / "adapter_model.safetensors").read_bytes()
 
 
+def of(found: Trained) -> bytes:
+    return (found.adapter / "adapter_model.safetensors").read_bytes()
+
+
 def test_it_learns_and_keeps_the_best_state(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
     found = trained(tiny_checkpoint, rows, tmp_path / "run")
     assert found.best < found.first - 0.5 and found.why_ended == "done"
@@ -113,7 +117,24 @@ def test_a_run_that_time_ended_is_told_by_its_plan(tiny_checkpoint: Path, rows: 
     assert timed.why_ended == "budget" and 5 < timed.steps < PLAN.steps and timed.steps % 5
     again = trained(tiny_checkpoint, rows, tmp_path / "again", replace(plan, stop_after=timed.steps))
     assert again.why_ended == "done" and again.steps == timed.steps and again.history == timed.history
-    assert weights(tmp_path / "again") == weights(tmp_path / "timed")
+    assert of(again) == of(timed) and again.best_step == timed.best_step == timed.steps
+
+
+def test_a_run_that_got_more_time_is_told_by_its_plan(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    """Where its time ended first nothing is left of it: neither a look nor a state."""
+    plan = replace(PLAN, validate_every=5)
+    whole = trained(tiny_checkpoint, rows, tmp_path / "whole", plan)
+    clock = [0.0]
+
+    def tick(_: Progress) -> None:
+        clock[0] += 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        first = trained(tiny_checkpoint, rows, tmp_path / "timed", plan, budget_s=7.5, told=tick)
+    second = trained(tiny_checkpoint, rows, tmp_path / "timed", plan)
+    assert first.why_ended == "budget" and first.steps % 5 and second.why_ended == "done"
+    assert second.history == whole.history and of(second) == of(whole)
 
 
 @pytest.mark.parametrize("end", ["budget", "done", "overfit"])
@@ -126,11 +147,11 @@ def test_a_run_that_has_ended_learns_no_more_when_it_is_resumed(
     plan = replace(PLAN, steps=6, validate_every=1)
     budget_s = 0.0 if end == "budget" else math.inf
     first = trained(tiny_checkpoint, rows, tmp_path / "run", plan, budget_s=budget_s)
-    kept = weights(tmp_path / "run")
+    kept = of(first)
     seen: list[Progress] = []
     again = trained(tiny_checkpoint, rows, tmp_path / "run", plan, budget_s=budget_s, told=seen.append)
     assert first.why_ended == again.why_ended == end and not seen
-    assert again.steps == first.steps and weights(tmp_path / "run") == kept
+    assert again.steps == first.steps and again.history == first.history and of(again) == kept
 
 
 def test_ctrl_c_while_the_last_state_is_looked_at_counts(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
