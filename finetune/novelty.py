@@ -13,14 +13,15 @@ from server.lm.prompt import file_header
 from server.lm.tokenizer import BytePairTokenizer
 
 HEAD_TOKENS = 256
-MAX_FILES = 1_000  # that are asked about, so that a large repository does not take longer than its training
 
 
 @torch.no_grad()
-def novelty(model: LoraModel, tokenizer: BytePairTokenizer, files: Sequence[SourceText]) -> dict[str, float]:
-    """Nats a token of the first `HEAD_TOKENS` of each file, by path, of `MAX_FILES` at most. `model` is a fresh one."""
-    if len(files) > MAX_FILES:
-        files = random.Random(0).sample(files, MAX_FILES)
+def novelty(
+    model: LoraModel, tokenizer: BytePairTokenizer, files: Sequence[SourceText], max_files: int
+) -> dict[str, float]:
+    """Nats a token of the first `HEAD_TOKENS` of each file, by path, of so many at most. `model` is a fresh one."""
+    if len(files) > max_files:
+        files = random.Random(0).sample(files, max_files)
     special = tokenizer.special
     found: dict[str, float] = {}
     for file in files:

@@ -40,6 +40,8 @@ MIN_LENGTH = 64  # tokens a row: in fewer there is no room for a sample
 # Characters that are made into rows at all. Ten times what is learned is enough to choose the most novel from, and of
 # twenty thousand files all would take longer than the training.
 MIN_REACH, MAX_CHOICE = 2_000_000, 40  # the second for each token that is learned
+# Files whose novelty is asked for, for each row that is learned: to ask is not to take longer than to learn.
+ASKED_FOR_A_ROW, MIN_ASKED = 2, 100
 MAX_CHOOSING = 500_000  # of the files that choose the best state
 
 
@@ -133,7 +135,7 @@ def _planned(
     examples = make_examples(within, base.tokenizer, plan.length, seed)
     if n_learned < len(examples.train):
         fresh = new_adapter(base, plan, examples.train, world.device)
-        new = novelty(fresh, base.tokenizer, within.train)
+        new = novelty(fresh, base.tokenizer, within.train, max(ASKED_FOR_A_ROW * n_learned, MIN_ASKED))
         examples = make_examples(within, base.tokenizer, plan.length, seed, max_rows=n_learned, novelty=new)
     examples = replace(examples, validation=examples.validation[: plan.validation_rows])
     share = examples.share_seen * _n_characters(within.train) / _n_characters(parts.train)

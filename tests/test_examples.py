@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from finetune import examples, novelty
+from finetune import examples
 from finetune.collect import SourceText
 from finetune.examples import Examples, general_files, make_examples
+from finetune.novelty import novelty
 from finetune.split import Split
 from server.lm.errors import UserError
 from server.lm.tokenizer import BytePairTokenizer, load_tokenizer
@@ -118,10 +119,8 @@ def test_general_files_are_the_librarys_own_wherever_it_lies(tmp_path: Path, mon
     assert [file.path for file in general_files(0, 10_000)] == ["json/encoder.py"]
 
 
-def test_what_is_novel_is_asked_of_a_bounded_number_of_files(
-    tokenizer: BytePairTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(novelty, "MAX_FILES", 3)
+def test_what_is_novel_is_asked_of_a_bounded_number_of_files(tokenizer: BytePairTokenizer) -> None:
     model = SimpleNamespace(loss=lambda _ids, _targets, n: SimpleNamespace(item=lambda: float(n)))
-    found = novelty.novelty(model, tokenizer, [python(f"name{i}") for i in range(9)])  # type: ignore[arg-type]
-    assert len(found) == 3
+    files = [python(f"name{i}") for i in range(9)]
+    assert len(novelty(model, tokenizer, files, 3)) == 3  # type: ignore[arg-type]
+    assert novelty(model, tokenizer, files, 9).keys() == {file.path for file in files}  # type: ignore[arg-type]
