@@ -103,9 +103,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     assert second.why_ended == "done" and second.best <= whole.best + 0.02
 
 
-def test_a_run_that_time_ended_is_told_by_its_plan(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
-    """What the clock decided is in the plan afterwards: the same adapter again, however fast the machine is."""
-    plan = replace(PLAN, validate_every=5)
+def ended_by_time(base: Path, rows: Rows, folder: Path, plan: Plan) -> Trained:
+    """A run of seven steps, by a clock that each of them takes on by a second."""
     clock = [0.0]
 
     def tick(_: Progress) -> None:
@@ -113,7 +112,13 @@ def test_a_run_that_time_ended_is_told_by_its_plan(tiny_checkpoint: Path, rows: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-        timed = trained(tiny_checkpoint, rows, tmp_path / "timed", plan, budget_s=7.5, told=tick)
+        return trained(base, rows, folder, plan, budget_s=7.5, told=tick)
+
+
+def test_a_run_that_time_ended_is_told_by_its_plan(tiny_checkpoint: Path, rows: Rows, tmp_path: Path) -> None:
+    """What the clock decided is in the plan afterwards: the same adapter again, however fast the machine is."""
+    plan = replace(PLAN, validate_every=5)
+    timed = ended_by_time(tiny_checkpoint, rows, tmp_path / "timed", plan)
     assert timed.why_ended == "budget" and 5 < timed.steps < PLAN.steps and timed.steps % 5
     again = trained(tiny_checkpoint, rows, tmp_path / "again", replace(plan, stop_after=timed.steps))
     assert again.why_ended == "done" and again.steps == timed.steps and again.history == timed.history
@@ -124,14 +129,7 @@ def test_a_run_that_got_more_time_is_told_by_its_plan(tiny_checkpoint: Path, row
     """Where its time ended first nothing is left of it: neither a look nor a state."""
     plan = replace(PLAN, validate_every=5)
     whole = trained(tiny_checkpoint, rows, tmp_path / "whole", plan)
-    clock = [0.0]
-
-    def tick(_: Progress) -> None:
-        clock[0] += 1.0
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-        first = trained(tiny_checkpoint, rows, tmp_path / "timed", plan, budget_s=7.5, told=tick)
+    first = ended_by_time(tiny_checkpoint, rows, tmp_path / "timed", plan)
     second = trained(tiny_checkpoint, rows, tmp_path / "timed", plan)
     assert first.why_ended == "budget" and first.steps % 5 and second.why_ended == "done"
     assert second.history == whole.history and of(second) == of(whole)
