@@ -12,6 +12,7 @@ from finetune.scoring import Interval
 # A loss refuses that is as rare as one in ten by chance, whole files taken together: eight files that lost and two that
 # won. Where few files differ no loss is so rare; then lines count for themselves, and must say so much more clearly.
 MIN_CHANCE, MIN_CHANCE_BY_LINE = 0.1, 0.02
+MAX_LOSS = 0.05  # of all lines, that chance may explain; more refuses, unless it is a single line
 MIN_POINTS = 40  # that must have been asked about, where there are so many
 MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
 
@@ -63,7 +64,8 @@ class Decision:
 def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 0) -> Decision:
     """Publishes what makes the repository surely easier to predict, is not behind, forgets little and keeps secrets.
 
-    Behind is who has lost more lines than chance explains. `memorised` came back; for `n_unprompted` there was no time.
+    Behind is who has lost more lines than chance explains, or many. `memorised` came back; for `n_unprompted` there was
+    no time.
     """
     reasons = []
     bits, exact = evaluation.bits_change, evaluation.exact_interval
@@ -111,7 +113,8 @@ def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 
 
 
 def _is_behind(exact: Interval, evaluation: Judged) -> bool:
-    """Whether fewer lines are right than before, and not by chance."""
+    """Whether fewer lines are right than before, and not by chance, or so many that chance is no excuse."""
     by_file, by_line = evaluation.exact_loss_chance or 0.0, evaluation.exact_loss_chance_by_line or 0.0
     is_sure = exact.high < 0 or by_file < MIN_CHANCE or by_line < MIN_CHANCE_BY_LINE
-    return math.isnan(exact.mean) or (exact.mean < 0 and is_sure)
+    is_much = -exact.mean > MAX_LOSS and -exact.mean * evaluation.n_points > 1.5
+    return math.isnan(exact.mean) or (exact.mean < 0 and (is_sure or is_much))

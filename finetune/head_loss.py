@@ -9,7 +9,6 @@ from torch import Tensor
 
 # Rows whose logits exist at one time: 8 MB of 8,192 logits, which may stay in the processor's cache.
 HEAD_ROWS = 256
-MANY_ROWS = 4  # a quarter of the vocabulary
 _SMALLEST = 1e-38  # a likelihood that is 0 in fp32 counts as 87 nats, not as infinitely many
 
 
@@ -17,7 +16,7 @@ class HeadLoss(torch.autograd.Function):
     """Summed nats over `n_targets`, a few rows at a time; the gradient of the logits is p - q, in place.
 
     What is wanted, q, is one token for each row, or what the base makes of `before`, its own hidden states there. Rows
-    that are not `counted` add nothing.
+    that are not `counted` add nothing. The `new_rows` that are trained are the first rows of `head`.
     """
 
     @staticmethod
@@ -30,28 +29,21 @@ class HeadLoss(torch.autograd.Function):
         head_before: Tensor | None,
         n_targets: float,
         counted: Tensor,
-        rows: Tensor | None,
         new_rows: Tensor | None,
     ) -> Tensor:
         wants_gradient = ctx.needs_input_grad[0]
         hidden_grad = torch.empty_like(hidden) if wants_gradient else None
-        rows_grad: Tensor | None = None
-        picked = rows
-        if wants_gradient and rows is not None:
-            # Of many rows all are taken: to pick the columns of the logits would cost more than the product.
-            picked = rows if MANY_ROWS * len(rows) <= len(head) else None
-            rows_grad = torch.zeros(len(rows), head.shape[1], device=hidden.device) if picked is not None else None
+        n_new = 0 if new_rows is None or not wants_gradient else len(new_rows)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         # Memory is asked for once: with new pages for each part, the softmax would take longer than the products.
-        # For the gradient of many rows that of all logits is kept: one product takes half as long as one for each part.
-        keeps_all = wants_gradient and rows is not None and picked is None
-        n_made = len(hidden) if keeps_all else min(HEAD_ROWS, len(hidden))
-        made = torch.empty(n_made, head.shape[0], dtype=head.dtype, device=hidden.device)
+        made = torch.empty(min(HEAD_ROWS, len(hidden)), head.shape[0], dtype=head.dtype, device=hidden.device)
         is_exact = made.dtype == torch.float32
-        exact = made if is_exact else torch.empty_like(made[:HEAD_ROWS], dtype=torch.float32)
+        exact = made if is_exact else torch.empty_like(made, dtype=torch.float32)
+        # Of the trained rows' logits the gradient is kept: one product takes half as long as one for each part.
+        kept = torch.empty(len(hidden), n_new, dtype=head.dtype, device=hidden.device)
         for start in range(0, len(hidden), HEAD_ROWS):
             part = hidden[start : start + HEAD_ROWS]
-            here = made[start : start + HEAD_ROWS] if keeps_all else made[: len(part)]
+            here = made[: len(part)]
             logits = here if is_exact else exact[: len(part)]
             logits.copy_(torch.mm(part, head.t(), out=here))
             likelihoods = torch.softmax(logits, dim=1, out=logits)
@@ -72,13 +64,11 @@ class HeadLoss(torch.autograd.Function):
             if hidden_grad is None:
                 continue
             torch.mm(here.copy_(likelihoods), head, out=hidden_grad[start : start + HEAD_ROWS])
-            if rows_grad is not None and picked is not None:
-                rows_grad.addmm_(likelihoods[:, picked].t(), part.float())
-        if keeps_all:
-            rows_grad = torch.mm(made.t(), hidden)[rows].float()
+            kept[start : start + HEAD_ROWS] = here[:, :n_new]
         if hidden_grad is not None:
             hidden_grad /= n_targets
-            ctx.save_for_backward(hidden_grad, None if rows_grad is None else rows_grad / n_targets)
+            rows_grad = torch.mm(kept.t(), hidden).float().div_(n_targets) if n_new else None
+            ctx.save_for_backward(hidden_grad, rows_grad)
         return (total / n_targets).float()
 
     @staticmethod
@@ -86,4 +76,4 @@ class HeadLoss(torch.autograd.Function):
         hidden_grad, rows_grad = ctx.saved_tensors
         factor = grad_outputs[0]
         rows_out = None if rows_grad is None else rows_grad * factor
-        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, None, None, None, rows_out
+        return hidden_grad * factor.to(hidden_grad.dtype), None, None, None, None, None, None, rows_out

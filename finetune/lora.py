@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finetune.attention import causal_attention
+from finetune.gelu import gelu
 from finetune.head_loss import HeadLoss
 from finetune.lora_layers import Linear, RowsOfEmbedding
 from finetune.pretrain.gpt2 import IGNORED
@@ -75,10 +76,17 @@ class LoraModel:
         ]
         self._norms = [(_norm(block.ln_1), _norm(block.ln_2)) for block in self._body.h]
         self._last_norm = _norm(self._body.ln_f)
-        self._matrix: Tensor | None = None  # of the head
+        self._place: Tensor | None = None  # of each token in the head's matrix: those that are trained come first
+        head = (self._embedding if self._head is None else self._head).detach()
+        if self._tied and self._rows is not None:
+            is_other = torch.ones(len(head), dtype=torch.bool, device=device)
+            is_other[self._rows] = False
+            order = torch.cat([self._rows, is_other.nonzero()[:, 0]])
+            self._place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
+            head = head[order]
+        self._matrix = head.to(self._dtype)  # of the head
+        self._matrix_before = self._matrix if self._place is None else self._matrix.clone()  # of the base
         self.merge()
-        # Of the base, as a fresh adapter changes nothing; a copy where the embedding itself is trained.
-        self._matrix_before = self._matrix if self._rows is None or self._matrix is None else self._matrix.clone()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by peft's names, in a fixed order."""
@@ -91,9 +99,8 @@ class LoraModel:
             linear.merge()
         if self._rows is not None and self._new_rows is not None:
             self._embedding.index_copy_(0, self._rows, self._new_rows)
-        head = self._embedding if self._head is None else self._head
-        if self._rows is not None or self._matrix is None:  # else it is frozen, and taken up already
-            self._matrix = head.detach().to(self._dtype)
+            if self._place is not None:
+                self._matrix[: len(self._rows)] = self._new_rows
 
     def loss(self, token_ids: Tensor, targets: Tensor, n_targets: float) -> Tensor:
         """Summed nats of the targets that are not `IGNORED`, over `n_targets`; both (batch, time).
@@ -105,7 +112,10 @@ class LoraModel:
         wanted = targets.to(self.device).reshape(-1)
         counted = wanted != IGNORED
         kept = _kept(counted)
-        return self._head_loss(hidden[kept], n_targets, counted[kept], targets=wanted[kept].clamp(min=0))
+        places = wanted[kept].clamp(min=0)
+        if self._place is not None:
+            places = self._place[places]
+        return self._head_loss(hidden[kept], n_targets, counted[kept], targets=places)
 
     @torch.no_grad()
     def hidden_states(self, token_ids: Tensor) -> Tensor:
@@ -131,10 +141,9 @@ class LoraModel:
         targets: Tensor | None = None,
         before: Tensor | None = None,
     ) -> Tensor:
-        rows = self._rows if self._tied else None
         new_rows = self._new_rows if self._tied else None
         out: Tensor = HeadLoss.apply(  # type: ignore[no-untyped-call]
-            hidden, self._matrix, targets, before, self._matrix_before, n_targets, counted, rows, new_rows
+            hidden, self._matrix, targets, before, self._matrix_before, n_targets, counted, new_rows
         )
         return out
 
@@ -149,7 +158,7 @@ class LoraModel:
         x = (x + positions).reshape(batch * time, self._width)
         for (qkv, out, up, down), (norm_1, norm_2) in zip(self._linears, self._norms, strict=True):
             x = x + out(causal_attention(qkv(_normed(x, norm_1).to(self._dtype)), batch, self._n_head))
-            x = x + down(functional.gelu(up(_normed(x, norm_2).to(self._dtype)), approximate="tanh"))
+            x = x + down(gelu(up(_normed(x, norm_2).to(self._dtype))))
         return _normed(x, self._last_norm).to(self._dtype)
 
     def _linears_in_order(self) -> Iterator[Linear]:

@@ -55,6 +55,17 @@ def test_each_fault_alone_refuses_with_one_sentence(bad):
     assert not decision.publish and len(decision.reasons) == 1 and decision.reasons[0].endswith(".")
 
 
+@pytest.mark.parametrize(
+    "n_lost, n_points, is_published", [(2, 40, True), (3, 40, False), (10, 200, True), (11, 200, False), (1, 8, True)]
+)
+def test_chance_excuses_one_line_of_twenty(n_lost, n_points, is_published):
+    exact = Interval(-n_lost / n_points, -0.3, 0.1)
+    evaluation = {**GOOD, "exact_interval": exact, "exact_loss_chance": 0.5, "n_points": n_points, "n_drawn": n_points}
+    decision = decide(SimpleNamespace(**evaluation), [])
+    assert decision.publish is is_published
+    assert all(f"{-100 * exact.mean:.1f} points fewer" in reason for reason in decision.reasons)
+
+
 def judged(lost: list[int], n_lines: int = 30) -> bool:
     """Whether an adapter is published that has so many lines fewer, or more, in each file."""
     values = [float(n > 0) - float(n < 0) if at < abs(n) else 0.0 for n in lost for at in range(n_lines)]
@@ -63,6 +74,7 @@ def judged(lost: list[int], n_lines: int = 30) -> bool:
         "exact_interval": interval(values, files),
         "exact_loss_chance": chance_of_loss(values, files),
         "exact_loss_chance_by_line": chance_of_loss(values, range(len(values))),
+        "n_points": len(values),
     }
     return decide(SimpleNamespace(**{**GOOD, **found}), []).publish
 
