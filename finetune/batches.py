@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune.examples import Rows
 from finetune.lora import LoraModel
-from finetune.planning import Plan
+from finetune.planning import Plan, n_steps_of
 from finetune.pretrain.gpt2 import IGNORED
 
 
@@ -24,20 +25,27 @@ class General:
     ids: Tensor  # (rows, time)
     targets: Tensor
     before: Tensor  # (rows, time, width)
+    places: NDArray[np.int64]  # of each row that there was: its number among these
 
     def draw(self, plan: Plan, step: int) -> Tensor:
         """The numbers of the rows of a step."""
-        drawn = np.random.default_rng((plan.seed, step, 1)).permutation(len(self.ids))[: plan.general_rows]
-        return torch.from_numpy(drawn)
+        return torch.from_numpy(self.places[_drawn(len(self.places), plan, step)])
 
 
 def general_of(model: LoraModel, rows: Rows, plan: Plan, pad_id: int) -> General | None:
-    """The rows of general code, while the model is still the base; None where the plan wants none."""
+    """The rows of general code that the plan's steps draw, while the model is the base; None where it wants none."""
     if not len(rows) or not plan.general_rows or not plan.general_weight:
         return None
-    ids, targets = split_ids(rows, pad_id)
+    wanted = np.unique(np.concatenate([_drawn(len(rows), plan, step) for step in range(n_steps_of(plan))]))
+    places = np.full(len(rows), -1)
+    places[wanted] = np.arange(len(wanted))
+    ids, targets = split_ids(rows[wanted], pad_id)
     before = torch.cat([model.hidden_states(ids[start : start + 8]) for start in range(0, len(ids), 8)])
-    return General(ids, targets, before)
+    return General(ids, targets, before, places)
+
+
+def _drawn(n_rows: int, plan: Plan, step: int) -> NDArray[np.int64]:
+    return np.random.default_rng((plan.seed, step, 1)).permutation(n_rows)[: plan.general_rows]
 
 
 def batch(rows: Rows, plan: Plan, step: int, pad_id: int) -> tuple[Tensor, Tensor]:

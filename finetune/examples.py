@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.collect import SourceText
-from finetune.planning import VALIDATION_ROWS
+from finetune.planning import MAX_GENERAL_ROWS, VALIDATION_ROWS
 from finetune.pretrain.samples import RowBuilder, SourceFile
 from finetune.split import Split
 from server.lm.errors import UserError
 from server.lm.tokenizer import BytePairTokenizer
 
-MAX_GENERAL_ROWS = 256  # of files of Python's own library
-MAX_GENERAL_BYTES = 60_000  # a file
+MAX_GENERAL_BYTES = 60_000  # a file of Python's own library
 NOT_GENERAL = frozenset(("test", "tests", "site-packages", "dist-packages"))  # folders of the library
 
 Rows = NDArray[np.uint16]  # (rows, length + 1) token ids, padded at the end

@@ -24,6 +24,7 @@ RESERVE = 0.05  # of the budget, for steps that take longer than those that were
 ROW_LENGTH, SHORT_ROW_LENGTH = 512, 256
 FEW_STEPS = 60  # that the time allows: then twice as many on short rows learn as much or more
 BATCH_ROWS = 3
+MAX_GENERAL_ROWS = 256  # of general code, that the steps draw from
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Pace:
 
     step: float
     look: float = 0.0  # at all validation rows
+    general: float = 0.0  # to read the general code of one step for the first time
 
 
 def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, **chosen: Any) -> Plan:
@@ -104,7 +106,9 @@ def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, 
     n_looks = n_looks_for(pace, budget_s)
     whole = MAX_EPOCHS * n_rows / batch
     left_s = (1 - RESERVE) * budget_s - (n_looks + 2) * pace.look
-    steps = max(int(min(whole, left_s / max(pace.step, 1e-9))), 1)
+    # Each step draws general code anew, until all of it has been read.
+    affordable = max(left_s / max(pace.step + pace.general, 1e-9), (left_s - general_s(pace)) / max(pace.step, 1e-9))
+    steps = max(int(min(whole, affordable)), 1)
     epochs = steps * batch / max(n_rows, 1)
     n_tokens = min(n_rows, steps * batch) * int(chosen.get("length", ROW_LENGTH))
     rank = int(chosen.get("rank", RANK if n_tokens >= FEW_TOKENS else SMALL_RANK))
@@ -119,6 +123,16 @@ def plan_for(n_rows: int, pace: Pace, budget_s: float, threads: int, seed: int, 
         "seed": seed,
     }
     return Plan(**{**values, **chosen})
+
+
+def general_s(pace: Pace, n_steps: int = MAX_GENERAL_ROWS) -> float:
+    """How long the general code of so many steps is read at most."""
+    return min(n_steps, MAX_GENERAL_ROWS) * pace.general
+
+
+def expected_s(plan: Plan, pace: Pace, budget_s: float) -> float:
+    """How long a training by this plan takes."""
+    return plan.steps * pace.step + general_s(pace, plan.steps) + (n_looks_for(pace, budget_s) + 2) * pace.look
 
 
 def is_hurried(plan: Plan, n_rows: int) -> bool:

@@ -21,8 +21,8 @@ from finetune.planning import (
     SHORT_ROW_LENGTH,
     Pace,
     Plan,
+    expected_s,
     is_hurried,
-    n_looks_for,
     n_validation_rows_for,
     plan_for,
     read_plan,
@@ -121,14 +121,13 @@ def _planned(
     plan = named
     if plan is None:
         display.say("timing some steps")
-        plan, n_rows, expected_s = _timed(options, base, parts, ROW_LENGTH, seed, world)
+        plan, n_rows, seconds = _timed(options, base, parts, ROW_LENGTH, seed, world)
         if is_hurried(plan, n_rows):
-            plan, n_rows, expected_s = _timed(options, base, parts, SHORT_ROW_LENGTH, seed, world)
+            plan, n_rows, seconds = _timed(options, base, parts, SHORT_ROW_LENGTH, seed, world)
         display.say(
             f"plan: {plan.steps} steps of {plan.batch_rows} rows and {plan.general_rows} of general code (weight "
             f"{plan.general_weight:g}), {plan.length} tokens each, rank {plan.rank}, {plan.threads} "
-            f"thread{'s' * (plan.threads > 1)}, about "
-            f"{minutes(expected_s)}"
+            f"thread{'s' * (plan.threads > 1)}, about {minutes(seconds)}"
         )
     n_learned = plan.steps * plan.batch_rows
     within = _within(parts, max(MAX_CHOICE * n_learned * plan.length, MIN_REACH), seed)
@@ -163,7 +162,7 @@ def _timed(options: Options, base: Base, parts: Split, length: int, seed: int, w
     fixed["validation_rows"] = n_validation_rows_for(n_all, measured.look, budget_s)
     measured = replace(measured, look=measured.look * fixed["validation_rows"] / max(n_all, 1))
     plan = plan_for(n_rows, measured, budget_s, threads, seed, **fixed)
-    return plan, n_rows, plan.steps * measured.step + (n_looks_for(measured, budget_s) + 2) * measured.look
+    return plan, n_rows, expected_s(plan, measured, budget_s)
 
 
 def drawn(files: Sequence[SourceText], n_characters: int, seed: int) -> tuple[SourceText, ...]:

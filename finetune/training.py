@@ -76,11 +76,16 @@ def new_adapter(base: Base, plan: Plan, rows: Rows, device: str = "cpu") -> Lora
 
 
 def pace(base: Base, examples: Examples, plan: Plan, world: World) -> Pace:
-    """How long a step and a look at the validation rows take here, at their quickest. Nothing is kept."""
+    """How long a step, a look at the validation rows and the first reading of a step's general code take here.
+
+    At their quickest; nothing is kept.
+    """
     torch.set_num_threads(plan.threads)
     model = new_adapter(base, plan, examples.train, world.device)
     optimizer = _optimizer(model, plan)
+    began = time.perf_counter()
     general = general_of(model, examples.general[: max(plan.general_rows, 1)], plan, base.special.pad)
+    general_s = time.perf_counter() - began if general is not None else 0.0
     spent = []
     for _ in range(N_TIMED_STEPS):
         began = time.perf_counter()
@@ -90,7 +95,7 @@ def pace(base: Base, examples: Examples, plan: Plan, world: World) -> Pace:
     some = examples.validation[: plan.batch_rows]
     validation_loss(model, some, plan, base.special.pad)
     look = (time.perf_counter() - began) * len(examples.validation) / max(len(some), 1)
-    return Pace(world.longest(min(spent[1:])), world.longest(look))
+    return Pace(world.longest(min(spent[1:])), world.longest(look), world.longest(general_s))
 
 
 def train(
@@ -109,6 +114,7 @@ def train(
     Ends early when `stopped`, when the budget is used up, or when the validation loss rises. A state of other rows or
     another plan is not gone on from. UserError when the disk does not take the state.
     """
+    began = time.monotonic()
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     rows, validation = examples.train, examples.validation
@@ -122,14 +128,15 @@ def train(
     state = load_state(folder, model, optimizer, identity) if world.writes else None
     world.told(None)  # the others read what the first has made of the folder
     state = state or load_state(folder, model, optimizer, identity, cleans=False)
-    began, saved = time.monotonic() - state.seconds, time.monotonic()
+    began, saved = began - state.seconds, time.monotonic()
     if math.isnan(state.first):
         state.first = state.best = validation_loss(model, validation, plan, base.special.pad)
         if world.writes:
             keep_best(folder, model)
-        told(Progress(0, n_steps_of(plan), 0.0, state.first, state.first))
+        told(Progress(0, n_steps_of(plan), time.monotonic() - began, state.first, state.first))
 
-    look_s = 0.0  # that the last look took: the final one belongs to the budget
+    # What the last step and the last look took: the next step and the final look belong to the budget.
+    step_s = look_s = 0.0
 
     def look() -> None:
         nonlocal look_s
@@ -143,14 +150,16 @@ def train(
             return "overfit"
         if world.any(stopped()):
             return "interrupted"
-        return "budget" if world.any(state.step > 0 and state.seconds + look_s > budget_s) else None
+        return "budget" if world.any(state.step > 0 and state.seconds + step_s + look_s > budget_s) else None
 
     why: End = "done"
     while state.step < n_steps_of(plan):
         if (ended := ending()) is not None:
             why = ended
             break
+        stepped = time.monotonic()
         value = _take_step(model, optimizer, base, rows, general, plan, state.step, world)
+        step_s = time.monotonic() - stepped
         state.step += 1
         state.tokens += (plan.batch_rows + (plan.general_rows if general else 0)) * plan.length
         state.seconds = time.monotonic() - began

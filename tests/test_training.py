@@ -14,10 +14,13 @@ import torch
 
 from finetune import run_state, training
 from finetune.base import open_base
+from finetune.batches import general_of
 from finetune.examples import Examples, Rows
 from finetune.planning import (
+    MAX_GENERAL_ROWS,
     Pace,
     Plan,
+    expected_s,
     is_hurried,
     n_looks_for,
     n_validation_rows_for,
@@ -207,6 +210,26 @@ def test_a_plan_fits_the_budget_and_the_data() -> None:
     assert slow.steps * 2 + (n_looks + 2) * 10 <= 600 and slow.steps == 255 and n_looks == 4
     assert slow.steps <= n_looks * slow.validate_every
     assert plan_for(60, Pace(0.1), 600, 1, 0).steps == 200  # ten epochs of twenty steps
+
+
+@pytest.mark.parametrize("budget_s", [60, 600, 6_000])
+def test_reading_general_code_belongs_to_the_budget(budget_s: int) -> None:
+    pace = Pace(2.0, look=1.0, general=0.5)
+    plan = plan_for(80_000, pace, budget_s, 1, 0)
+    spent = plan.steps * 2.0 + min(plan.steps, MAX_GENERAL_ROWS) * 0.5 + (n_looks_for(pace, budget_s) + 2) * 1.0
+    assert expected_s(plan, pace, budget_s) == pytest.approx(spent)
+    assert 0.95 * budget_s - 2.5 <= spent <= 0.95 * budget_s
+
+
+def test_only_the_general_code_that_is_drawn_is_read(tiny_checkpoint: Path, rows: Rows) -> None:
+    model = new_adapter(open_base(str(tiny_checkpoint)), PLAN, rows)
+    few, many = (general_of(model, rows, replace(PLAN, steps=steps), 0) for steps in (3, 1_000))
+    assert few is not None and many is not None
+    assert len(few.ids) <= 3 * PLAN.general_rows < len(many.ids) == len(rows)
+    for step in range(3):
+        one, other = few.draw(PLAN, step), many.draw(PLAN, step)
+        assert torch.equal(few.ids[one], many.ids[other]) and torch.equal(few.targets[one], many.targets[other])
+        torch.testing.assert_close(few.before[one], many.before[other])
 
 
 def test_where_time_is_short_fewer_rows_choose() -> None:
