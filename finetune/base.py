@@ -27,6 +27,11 @@ class Base:
     n_positions: int
     weights: Weights = field(repr=False)  # each is read from its file when asked for
 
+    @property
+    def knows_markers(self) -> bool:
+        """Whether it was trained with the prompt's markers."""
+        return not self.new_tokens
+
 
 def open_base(model: str) -> Base:
     """The model `default`, in a folder, or of a name in the local hub cache.

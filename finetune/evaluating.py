@@ -21,11 +21,11 @@ import numpy as np
 from finetune.answers import WAYS, Answers, Told, answers
 from finetune.collect import SourceText
 from finetune.general import judging_files
-from finetune.held_out_bits import bits_of_files, file_bits
+from finetune.held_out_bits import bits_of_files, file_bits, windows_of
 from finetune.pretrain.chrf import chrf
 from finetune.pretrain.passages import Explained, explained_passages
 from finetune.pretrain.trials import write_sentences
-from finetune.scoring import Interval, Score, chance_of_loss, interval, score
+from finetune.scoring import Changes, Interval, Score, chance_of_loss, changes, interval, score
 from server.index.live import LiveIndex
 from server.lm.model import LoadedModel
 
@@ -73,12 +73,13 @@ class Evaluation:
     bits_after: float
     bits_change: Interval | None
     ways: tuple[Way, ...]
-    exact_change_alone: Interval | None  # adapter less base, both without the index
-    exact_interval: Interval | None  # both with it
+    alone: Changes  # adapter less base, both without the index
+    with_index: Changes
     exact_loss_chance: float | None  # that as much is lost where both are equally good, 0..1; whole files together
     exact_loss_chance_by_line: float | None  # each line for itself
     general_before: float
     general_after: float
+    general_change: Interval | None
     n_functions: int
     chrf_before: float  # 0..1, of a sentence on a function against that of its docstring
     chrf_after: float
@@ -86,6 +87,11 @@ class Evaluation:
     won: tuple[Case, ...]
     lost: tuple[Case, ...]
     seconds: float
+
+    @property
+    def exact_interval(self) -> Interval | None:
+        """What the gate looks at: exact matches with the index."""
+        return self.with_index.exact
 
 
 def evaluate(
@@ -110,11 +116,15 @@ def evaluate(
             before, after = pool.map(ask, (base, adapted))
             return before, after
 
-        bits, share_measured = bits_of_files(both, base, heldout, seed, began + BITS_SHARE * budget_s)
+        models = (base, adapted)
+        bits, share_measured = bits_of_files(both, models, heldout, seed, began + BITS_SHARE * budget_s)
         general = judging_files()
-        n_general = max(sum(len(text.encode()) for _, text in general), 1)
         # A file at a time: whoever interrupts does not wait for all.
-        general_bits = [both(partial(file_bits, path=path, text=text)) for path, text in general]
+        general_bits = []
+        for path, text in general:
+            ids = base.tokenizer.encode(text)
+            parts = windows_of(models, path, ids)
+            general_bits.append(both(partial(file_bits, path=path, ids=ids, parts=parts)))
         points_end = began + (BITS_SHARE + POINTS_SHARE) * budget_s
         found = answers(pool, base, adapted, index, heldout, seed, points_end, told)
         functions, chrf_before, chrf_after = _sentences(both, heldout, seed, began + budget_s)
@@ -122,8 +132,10 @@ def evaluate(
     scores = {
         way: [score(text, point.target) for text, point in zip(found.texts[way], points, strict=True)] for way in WAYS
     }
-    with_index = _changes(scores["adapter + index"], scores["base + index"])
     files = [point.path for point in points]
+    exact = [a.exact - b.exact for a, b in zip(scores["adapter + index"], scores["base + index"], strict=True)]
+    n_general = [max(len(text.encode()), 1) for _, text in general]
+    general_per_byte = [(after - before) / n for (before, after), n in zip(general_bits, n_general, strict=True)]
     n_bytes = max(sum(each.n_bytes for each in bits), 1)
     per_byte = [(each.after - each.before) / max(each.n_bytes, 1) for each in bits]
     return Evaluation(
@@ -136,12 +148,13 @@ def evaluate(
         bits_after=sum(each.after for each in bits) / n_bytes,
         bits_change=interval(per_byte, [each.path for each in bits], [each.n_bytes for each in bits]),
         ways=tuple(_way(way, scores[way], found.milliseconds[way]) for way in WAYS),
-        exact_change_alone=interval(_changes(scores["adapter"], scores["base"]), files),
-        exact_interval=interval(with_index, files),
-        exact_loss_chance=chance_of_loss(with_index, files),
-        exact_loss_chance_by_line=chance_of_loss(with_index, range(len(with_index))),
-        general_before=sum(one for one, _ in general_bits) / n_general,
-        general_after=sum(other for _, other in general_bits) / n_general,
+        alone=changes(scores["adapter"], scores["base"], files),
+        with_index=changes(scores["adapter + index"], scores["base + index"], files),
+        exact_loss_chance=chance_of_loss(exact, files),
+        exact_loss_chance_by_line=chance_of_loss(exact, range(len(exact))),
+        general_before=sum(one for one, _ in general_bits) / max(sum(n_general), 1),
+        general_after=sum(other for _, other in general_bits) / max(sum(n_general), 1),
+        general_change=interval(general_per_byte, [path for path, _ in general], n_general),
         n_functions=len(functions),
         chrf_before=_mean(chrf_before),
         chrf_after=_mean(chrf_after),
@@ -202,10 +215,6 @@ def _way(name: str, scores: Sequence[Score], milliseconds: Sequence[float]) -> W
         saved=sum(each.n_saved for each in scores) / max(sum(each.n_target for each in scores), 1),
         milliseconds=float(np.median(milliseconds)) if len(milliseconds) else 0.0,
     )
-
-
-def _changes(ours: Sequence[Score], theirs: Sequence[Score]) -> list[float]:
-    return [one.exact - other.exact for one, other in zip(ours, theirs, strict=True)]
 
 
 def _cases(found: Answers, scores: dict[str, list[Score]], *, better: str, worse: str) -> Iterator[Case]:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from finetune.collect import SourceText
 from finetune.planning import MAX_GENERAL_ROWS, VALIDATION_ROWS
-from finetune.pretrain.samples import RowBuilder, SourceFile
+from finetune.pretrain.samples import MIN_SAMPLE_TOKENS, RowBuilder, SourceFile
 from finetune.split import Split
 from server.lm.errors import UserError
+from server.lm.prompt import file_header
 from server.lm.tokenizer import BytePairTokenizer
 
 MAX_GENERAL_BYTES = 60_000  # a file of Python's own library
@@ -47,8 +48,11 @@ def make_examples(
     *,
     max_rows: int | None = None,
     novelty: Mapping[str, float] | None = None,
+    knows_markers: bool = True,
 ) -> Examples:
     """Rows of `length` + 1 ids. With `max_rows` the most novel files are taken until so many rows are made.
+
+    A base that does not know the prompt's markers has no opinion behind them: its general code goes without.
 
     UserError when the repository gives no row.
     """
@@ -57,18 +61,48 @@ def make_examples(
         files.sort(key=lambda file: -novelty.get(file.path, 0.0))
     own = _rows(files, tokenizer, length, seed)
     if not own:
-        raise UserError("the training files give no training row; they are too short")
+        raise too_little(split)
     kept = own if max_rows is None else _first(own, max_rows, tokenizer)
     random.Random(seed).shuffle(kept)
     n_general = min(len(kept), MAX_GENERAL_ROWS)
-    general = _rows(general_files(seed, n_general * length * 4), tokenizer, length, seed)[:n_general]
+    library = general_files(seed, n_general * length * 4)
+    if knows_markers:
+        general = _table(_rows(library, tokenizer, length, seed)[:n_general], length)
+    else:
+        general = left_to_right([(file.path, file.text) for file in library], tokenizer, length, False)[:n_general]
     validation = _rows(split.validation, tokenizer, length, seed)[:VALIDATION_ROWS]
     return Examples(
         train=_table(kept, length),
         validation=_table(validation, length),
-        general=_table(general, length),
+        general=general,
         share_seen=len(kept) / len(own),
     )
+
+
+def too_little(split: Split) -> UserError:
+    """What is said where a part gives no row."""
+    counts = [f"{len(part)} with {sum(len(file.text.encode()) for file in part):,} bytes" for part in split.parts]
+    return UserError(
+        f"too little to learn from: of the files {counts[0]} are left to learn from, {counts[1]} to choose the best "
+        f"state and {counts[2]} to judge; each part needs at least {MIN_SAMPLE_TOKENS} tokens, some 200 bytes; "
+        f"`--dry-run` lists what was left out"
+    )
+
+
+def left_to_right(
+    texts: Sequence[tuple[str, str]], tokenizer: BytePairTokenizer, length: int, with_header: bool
+) -> Rows:
+    """All of the texts as rows of `length` + 1 ids, padded at the end: behind their path, or with no markers at all."""
+    special = tokenizer.special
+    assert special is not None  # what pads is one of them
+    found = []
+    for path, text in texts:
+        header = [*file_header(path, tokenizer, special), special.fim_prefix][-(length // 2) :] if with_header else []
+        ids, n_shown = tokenizer.encode(text), length + 1 - len(header)
+        for start in range(0, len(ids), n_shown):
+            row = [*header, *ids[start : start + n_shown]]
+            found.append(row + [special.pad] * (length + 1 - len(row)))
+    return _table(found, length)
 
 
 def general_files(seed: int, n_bytes: int) -> list[SourceText | SourceFile]:

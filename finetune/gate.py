@@ -89,11 +89,10 @@ def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 
             f"{min(MIN_POINTS, evaluation.n_drawn)} are needed to tell whether the adapter does harm; `--resume` "
             f"compares again without training, when the machine is less busy."
         )
-    elif _is_behind(exact, evaluation):
+    elif (why := _why_behind(exact, evaluation)) is not None:
         reasons.append(
             f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base (95 % "
-            f"interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f}; so much is lost by chance in "
-            f"{100 * (evaluation.exact_loss_chance or 0.0):.0f} % of all cases)."
+            f"interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f}); {why}."
         )
     rise = evaluation.general_after / evaluation.general_before - 1 if evaluation.general_before > 0 else float("nan")
     allowed = (1 + MAX_GENERAL_RISE) * evaluation.general_before
@@ -112,9 +111,19 @@ def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 
     return Decision(not reasons, tuple(reasons))
 
 
-def _is_behind(exact: Interval, evaluation: Judged) -> bool:
-    """Whether fewer lines are right than before, and not by chance, or so many that chance is no excuse."""
-    by_file, by_line = evaluation.exact_loss_chance or 0.0, evaluation.exact_loss_chance_by_line or 0.0
-    is_sure = exact.high < 0 or by_file < MIN_CHANCE or by_line < MIN_CHANCE_BY_LINE
-    is_much = -exact.mean > MAX_LOSS and -exact.mean * evaluation.n_points > 1.5
-    return math.isnan(exact.mean) or (exact.mean < 0 and (is_sure or is_much))
+def _why_behind(exact: Interval, evaluation: Judged) -> str | None:
+    """Why fewer lines being right is more than chance, or too much for that excuse; None where it is neither."""
+    if exact.mean >= 0:
+        return None
+    by_file, by_line = evaluation.exact_loss_chance, evaluation.exact_loss_chance_by_line
+    if math.isnan(exact.mean) or by_file is None or by_line is None:
+        return "how much is lost by chance could not be counted"
+    if by_file < MIN_CHANCE:
+        return f"so much is lost by chance in {100 * by_file:.0f} % of all cases, whole files taken together"
+    if by_line < MIN_CHANCE_BY_LINE:
+        return f"so much is lost by chance in {100 * by_line:.1f} % of all cases, each line taken for itself"
+    if exact.high < 0:
+        return "the whole interval is below 0"
+    if -exact.mean > MAX_LOSS and -exact.mean * evaluation.n_points > 1.5:
+        return f"more than {100 * MAX_LOSS:.0f} are too many to be excused by chance"
+    return None

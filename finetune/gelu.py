@@ -2,6 +2,7 @@
 
 0.5 x (1 + tanh u) is x sigmoid(2 u), which is exact and takes 60 % of the time. Backward, the derivative of the
 activation by the error function takes 40 %: it is 0.001 off at most, less than bfloat16 rounds a derivative near 1.
+(Shares of times: torch 2.13, one core of an AMD EPYC with AVX-512, 2026-11-27.)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ROWS = 128  # that exist in fp32 at one time: 1 MB, which stays in the processor's cache
+ROWS = 128  # that exist in fp32 at one time, twice: 2 MB of 2,048 columns, which stay in the processor's cache
 _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715 * _LINEAR  # Hendrycks and Gimpel 2016, arXiv 1606.08415
 

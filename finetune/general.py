@@ -9,11 +9,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from finetune.examples import Rows
-from server.lm.prompt import file_header
-from server.lm.tokenizer import BytePairTokenizer, SpecialTokens
+from finetune.base import Base
+from finetune.examples import Rows, left_to_right
 
 FOLDER = Path(__file__).parent / "general_code"
 MAX_BYTES = 60_000  # of each part
@@ -29,16 +26,9 @@ def choosing_files() -> list[tuple[str, str]]:
     return _parts()[1]
 
 
-def choosing_rows(tokenizer: BytePairTokenizer, special: SpecialTokens, length: int) -> Rows:
-    """The same as rows of `length` + 1 ids, left to right behind the path, padded at the end."""
-    found = []
-    for path, text in choosing_files():
-        header = [*file_header(path, tokenizer, special), special.fim_prefix][-(length // 2) :]
-        ids, n_shown = tokenizer.encode(text), length + 1 - len(header)
-        for start in range(0, len(ids), n_shown):
-            row = [*header, *ids[start : start + n_shown]]
-            found.append(row + [special.pad] * (length + 1 - len(row)))
-    return np.array(found, dtype=np.uint16).reshape(-1, length + 1)
+def choosing_rows(base: Base, length: int) -> Rows:
+    """The same as rows of `length` + 1 ids, left to right; behind the path where the base knows the marker of one."""
+    return left_to_right(choosing_files(), base.tokenizer, length, base.knows_markers)
 
 
 def _parts() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

@@ -54,10 +54,9 @@ def windows(n_tokens: int, n_shown: int, first: int) -> Iterator[Window]:
         first = end
 
 
-def file_bits(model: LoadedModel, path: str, text: str) -> float:
-    """Bits of a whole text under the model: left to right behind its path."""
-    ids = model.tokenizer.encode(text)
-    return sum(window_bits(model, path, ids, window) for window in _windows_of(model, path, ids))
+def file_bits(model: LoadedModel, path: str, ids: Sequence[int], parts: Sequence[Window]) -> float:
+    """Bits of what the windows judge: left to right behind the file's path."""
+    return sum(window_bits(model, path, ids, window) for window in parts)
 
 
 def window_bits(model: LoadedModel, path: str, ids: Sequence[int], window: Window) -> float:
@@ -73,17 +72,18 @@ def window_bits(model: LoadedModel, path: str, ids: Sequence[int], window: Windo
 
 
 def bits_of_files(
-    both: Both, model: LoadedModel, files: Sequence[Source], seed: int, ends_at: float
+    both: Both, models: Sequence[LoadedModel], files: Sequence[Source], seed: int, ends_at: float
 ) -> tuple[list[FileBits], float]:
     """Bits of as many windows as there is time for, at least of one; and the share of all bytes that they hold.
 
-    `model` is the base or the adapter, for the tokens, which are the same. `ends_at` is in seconds of `time.monotonic`.
+    `models` are base and adapter, whose tokens of a text are the same. `ends_at` is in seconds of `time.monotonic`.
     """
-    texts = [(file.path, model.tokenizer.encode(file.text)) for file in files]
+    tokenizer = models[0].tokenizer
+    texts = [(file.path, tokenizer.encode(file.text)) for file in files]
     texts.sort(key=lambda each: _drawn(seed, each[0]))
     turns = []
     for number, (path, ids) in enumerate(texts):
-        drawn = sorted(_windows_of(model, path, ids), key=lambda window: _drawn(seed, f"{path}:{window.first}"))
+        drawn = sorted(windows_of(models, path, ids), key=lambda window: _drawn(seed, f"{path}:{window.first}"))
         turns += [(turn, number, window) for turn, window in enumerate(drawn)]
     found: dict[int, FileBits] = {}
     for _, number, window in sorted(turns, key=lambda each: each[:2]):
@@ -91,17 +91,20 @@ def bits_of_files(
             break
         path, ids = texts[number]
         before, after = both(partial(window_bits, path=path, ids=ids, window=window))
-        n_bytes = _n_bytes(model.tokenizer, ids[window.first : window.end])
+        n_bytes = _n_bytes(tokenizer, ids[window.first : window.end])
         former = found.get(number, FileBits(path, 0, 0.0, 0.0))
         found[number] = FileBits(path, former.n_bytes + n_bytes, former.before + before, former.after + after)
-    n_all = sum(_n_bytes(model.tokenizer, ids) for _, ids in texts)
+    n_all = sum(_n_bytes(tokenizer, ids) for _, ids in texts)
     return list(found.values()), sum(each.n_bytes for each in found.values()) / max(n_all, 1)
 
 
-def _windows_of(model: LoadedModel, path: str, ids: Sequence[int]) -> Iterator[Window]:
-    header = _header(model, path)
+def windows_of(models: Sequence[LoadedModel], path: str, ids: Sequence[int]) -> list[Window]:
+    """The windows of a file that each of `models` can be asked for behind its own header."""
+    headers = [_header(model, path) for model in models]
+    n_positions = min(model.engine.config.n_positions for model in models)
+    n_shown = min(WINDOW_TOKENS, n_positions) - max(len(header) for header in headers)
     # Nothing stands before the first token where there is no header.
-    return windows(len(ids), min(WINDOW_TOKENS, model.engine.config.n_positions) - len(header), 0 if header else 1)
+    return list(windows(len(ids), n_shown, 0 if all(headers) else 1))
 
 
 def _header(model: LoadedModel, path: str) -> list[int]:

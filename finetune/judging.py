@@ -63,7 +63,7 @@ def judge(options: Options, display: Display, base: Base, store: AdapterStore, c
         display.say("not published, nothing has changed:")
         for reason in decision.reasons:
             display.say(f"  {reason}")
-        _report(options, display, Findings(evaluation, decision, None), candidate)
+        _report(options, display, Findings(evaluation, decision, None, given_back), candidate)
         return EXIT_NO_BETTER
     manifest = candidate.manifest
     scores = {**manifest.scores, "evaluation": asdict(evaluation)}
@@ -71,7 +71,7 @@ def judge(options: Options, display: Display, base: Base, store: AdapterStore, c
     display.say(f"published as {version} in {store.folder}; running servers take it up within seconds")
     try:
         for write in (
-            partial(_report, options, display, Findings(evaluation, decision, version), candidate),
+            partial(_report, options, display, Findings(evaluation, decision, version, given_back), candidate),
             partial(_copy, store.current(), options.output, display),
         ):
             try:

@@ -41,11 +41,12 @@ _KEY_RUN = re.compile(rf"[A-Za-z0-9+/]{{{MANY_SHOWN}}}")
 
 @dataclass(frozen=True, slots=True)
 class SecretContext:
-    """A secret with what stands left of it. Never printed: `repr` shows the path alone."""
+    """A secret with what stands left of it. Never printed: `repr` shows path and kind alone."""
 
     path: str
     before: str = field(repr=False)
     secret: str = field(repr=False)
+    kind: str = "secret"  # of what shape it is, in words
     was_cut: bool = True  # False: a canary that came through the cutting
 
 
@@ -84,7 +85,7 @@ def contexts(path: str, text: str) -> list[SecretContext]:
         at, end = finding.offset, finding.offset + finding.n_chars
         start = text.rfind("\n", 0, max(at - 4 * PAST_CHARACTERS, 0)) + 1  # what is cut makes it shorter
         before = scrub(text[start:at]).text[-PAST_CHARACTERS:]
-        found.append(SecretContext(path, before, text[at:end]))
+        found.append(SecretContext(path, before, text[at:end], finding.kind))
     return found
 
 

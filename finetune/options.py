@@ -82,7 +82,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
 
 def _check_resume(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     """A run goes on with the text, the plan and the split that it was started with."""
-    fixed = ("seed", "rank", "learning_rate", "include", "exclude", "holdout", "plan")
+    fixed = ("seed", "rank", "learning_rate", "include", "holdout", "plan")  # what is excluded by now is checked
     for name in fixed:
         if getattr(given, name) not in (None, []):
             option = name.replace("_", "-")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from finetune.base import Base
 from finetune.collect import Collection, SourceText, check_enough, collect, whole_globs
-from finetune.examples import Examples, make_examples
+from finetune.examples import Examples, make_examples, too_little
 from finetune.kept_run import KeptRun, is_kept, keep_run, read_run
 from finetune.lora import multiplies_bf16
 from finetune.novelty import novelty
@@ -131,11 +132,21 @@ def _planned(
         )
     n_learned = plan.steps * plan.batch_rows
     within = _within(parts, max(MAX_CHOICE * n_learned * plan.length, MIN_REACH), seed)
-    examples = make_examples(within, base.tokenizer, plan.length, seed)
+    examples = make_examples(within, base.tokenizer, plan.length, seed, knows_markers=base.knows_markers)
     if n_learned < len(examples.train):
         fresh = new_adapter(base, plan, examples.train, world.device)
         new = novelty(fresh, base.tokenizer, within.train, max(ASKED_FOR_A_ROW * n_learned, MIN_ASKED))
-        examples = make_examples(within, base.tokenizer, plan.length, seed, max_rows=n_learned, novelty=new)
+        examples = make_examples(
+            within,
+            base.tokenizer,
+            plan.length,
+            seed,
+            max_rows=n_learned,
+            novelty=new,
+            knows_markers=base.knows_markers,
+        )
+    if not len(examples.validation):
+        raise too_little(parts)
     examples = replace(examples, validation=examples.validation[: plan.validation_rows])
     share = examples.share_seen * _n_characters(within.train) / _n_characters(parts.train)
     if share < 1:
@@ -148,7 +159,7 @@ def _timed(options: Options, base: Base, parts: Split, length: int, seed: int, w
     """The plan for rows of `length` tokens, as fast as they are learned here; how many there are, and the seconds."""
     length = min(length, base.n_positions - 1)
     some = _within(parts, MIN_REACH, seed)
-    examples = make_examples(some, base.tokenizer, length, seed)
+    examples = make_examples(some, base.tokenizer, length, seed, knows_markers=base.knows_markers)
     n_rows = round(len(examples.train) * _n_characters(parts.train) / _n_characters(some.train))
     budget_s = options.time_budget_s or DEFAULT_BUDGET_S
     chosen = {"rank": options.rank, "learning_rate": options.learning_rate}
@@ -200,10 +211,12 @@ def found(collection: Collection, parts: Split) -> Iterator[str]:
         counts = ", ".join(f"{n} {reason}" for reason, n in collection.counts().items())
         yield f"left out: {counts}"
     if collection.secrets:
-        by_file: dict[str, int] = {}
+        by_kind: dict[str, Counter[str]] = {}
         for secret in collection.secrets:
-            by_file[secret.path] = by_file.get(secret.path, 0) + 1
-        yield "cut: " + ", ".join(f"{n} secret{'s' * (n > 1)} in {path}" for path, n in sorted(by_file.items()))
+            by_kind.setdefault(secret.kind, Counter())[secret.path] += 1
+        for kind, paths in sorted(by_kind.items()):
+            places = ", ".join(f"{path}{f' ({n} times)' * (n > 1)}" for path, n in sorted(paths.items()))
+            yield f"cut, {kind}: {places}"
 
 
 def commit_of(root: Path) -> str | None:

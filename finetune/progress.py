@@ -25,10 +25,14 @@ class Display:
         self._close()
         print(text, file=self._stream, flush=True)
 
-    def step(self, what: str, done: int, total: int, seconds: float, note: str = "") -> None:
-        """How far something is, with the time that it still takes."""
+    def step(
+        self, what: str, done: int, total: int, seconds: float, note: str = "", left_s: float | None = None
+    ) -> None:
+        """How far something is, with the time that it still takes: `left_s`, or as long for the rest as until here."""
         share = min(done / max(total, 1), 1.0)
-        left = f", {minutes(seconds * (1 / share - 1))} left" if 0 < share < 1 else ""
+        if left_s is None and share > 0:
+            left_s = seconds * (1 / share - 1)
+        left = f", {minutes(left_s)} left" if left_s is not None and 0 < share < 1 else ""
         text = f"{what} {done} of {total}{left}{', ' + note if note else ''}"
         now = time.monotonic()
         if self._is_terminal:

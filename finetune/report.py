@@ -12,6 +12,7 @@ from typing import Any
 from finetune.candidate import Candidate
 from finetune.evaluating import Evaluation
 from finetune.gate import Decision
+from finetune.memorisation import Memorised, said
 from finetune.report_page import page
 from finetune.scoring import Interval
 from server.lm.adapter_manifest import finite
@@ -31,7 +32,7 @@ def table(evaluation: Evaluation) -> list[str]:
         f"{'bits per byte':<28}{evaluation.bits_before:>10.3f}{evaluation.bits_after:>10.3f}   "
         f"{shown(evaluation.bits_change)}",
         f"{'general code, bits per byte':<28}{evaluation.general_before:>10.3f}{evaluation.general_after:>10.3f}   "
-        f"{100 * (evaluation.general_after / evaluation.general_before - 1):+.1f} %",
+        f"{_general(evaluation)} %",
         f"{f'sentences on {evaluation.n_functions} functions':<28}{100 * evaluation.chrf_before:>10.1f}"
         f"{100 * evaluation.chrf_after:>10.1f}   {shown(evaluation.chrf_change, 100)} chrF",
         "",
@@ -42,13 +43,17 @@ def table(evaluation: Evaluation) -> list[str]:
         f"{way.milliseconds:>8.0f}"
         for way in evaluation.ways
     ]
-    lines += [
-        f"adapter less base: {shown(evaluation.exact_change_alone, 100)} points exact alone, "
-        f"{shown(evaluation.exact_interval, 100)} with the index",
-        *_by_chance(evaluation),
-        "",
-    ]
-    return lines
+    lines += ["", f"{'adapter less base, points':<28}{'exact':<22}{'similar':<22}{'saved':<22}".rstrip()]
+    for name, gained in (("alone", evaluation.alone), ("both with the index", evaluation.with_index)):
+        parts = (gained.exact, gained.similarity, gained.saved)
+        lines.append(f"{name:<28}{''.join(f'{shown(part, 100):<22}' for part in parts)}".rstrip())
+    return [*lines, *_by_chance(evaluation), ""]
+
+
+def _general(evaluation: Evaluation) -> str:
+    """How much harder general code has become, in % of the base's bits."""
+    change, before = evaluation.general_change, evaluation.general_before
+    return shown(change, 100 / before) if before > 0 else "not measured, 0"
 
 
 def _by_chance(evaluation: Evaluation) -> list[str]:
@@ -74,12 +79,16 @@ class Findings:
     evaluation: Evaluation
     decision: Decision
     version: str | None  # under which it was published
+    memorised: Memorised
 
 
 def write_report(file: Path, findings: Findings, candidate: Candidate) -> None:
     """Writes the JSON file, and a page of the same name beside it. UserError when it cannot."""
     run, collection, trained, manifest = candidate.run, candidate.collection, candidate.trained, candidate.manifest
     evaluation, decision = findings.evaluation, findings.decision
+    cut: dict[str, Counter[str]] = {}
+    for each in collection.secrets:
+        cut.setdefault(each.path, Counter())[each.kind] += 1
     values: dict[str, Any] = {
         "published": findings.version,
         "reasons": list(decision.reasons),
@@ -97,11 +106,21 @@ def write_report(file: Path, findings: Findings, candidate: Candidate) -> None:
         "manifest": asdict(manifest),
         "files": [each.path for each in collection.files],
         "leftOut": [{"path": each.path, "reason": each.reason} for each in collection.left_out],
-        "secretsCut": dict(Counter(each.path for each in collection.secrets)),  # how many, by file
+        "secretsCut": dict(cut),  # how many, by file and kind
+        "memorisation": {
+            "secrets": len(collection.secrets),
+            "canaries": len(collection.canaries),
+            "canariesNotCut": sum(not each.was_cut for each in collection.canaries),
+            "prompted": findings.memorised.n_prompted,
+            "cannotTell": findings.memorised.n_unasked,
+            "noTimeFor": findings.memorised.n_late,
+            "givenBack": len(findings.memorised),
+        },
         "options": {"include": list(run.include), "exclude": list(run.exclude), "holdout": run.holdout},
     }
     _write(file, json.dumps(finite(values), indent=1, default=str, allow_nan=False) + "\n")
-    _write(file.with_suffix(".html"), page(evaluation, trained, decision, manifest, table(evaluation)))
+    lines = [*table(evaluation), said(collection.secrets, collection.canaries, findings.memorised)]
+    _write(file.with_suffix(".html"), page(evaluation, trained, decision, manifest, lines))
 
 
 def _write(file: Path, text: str) -> None:

@@ -104,6 +104,7 @@ def _learn(
         f"trained for {minutes(trained.seconds)}: validation {trained.first:.3f} -> {trained.best:.3f} nats a token, "
         f"the best at step {trained.best_step} ({trained.why_ended})"
     )
+    display.say("looking how much of it general code bears")
     candidate = store.run_folder / "candidate"
     rows, validation = run.examples.train, run.examples.validation
     try:
@@ -125,7 +126,7 @@ def _learn(
 
 def _tell(display: Display, progress: Progress) -> None:
     best = "" if progress.validation is None else f"best validation {progress.validation:.3f}"
-    display.step("step", progress.step, progress.steps, progress.seconds, best)
+    display.step("step", progress.step, progress.steps, progress.seconds, best, progress.left_s)
 
 
 @contextmanager

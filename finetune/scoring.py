@@ -40,6 +40,15 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How much better one way is than another at the same points, with intervals over files; None without points."""
+
+    exact: Interval | None
+    similarity: Interval | None
+    saved: Interval | None  # of all characters
+
+
 def score(answer: str, target: str) -> Score:
     """The score of an answer; blanks at the ends of both do not count."""
     answer, target = answer.rstrip(), target.rstrip()
@@ -84,6 +93,17 @@ def interval(values: Sequence[float], files: Sequence[str], weights: Sequence[fl
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     wider = widening(len(names))
     return Interval(mean, mean + wider * (float(low) - mean), mean + wider * (float(high) - mean))
+
+
+def changes(ours: Sequence[Score], theirs: Sequence[Score], files: Sequence[str]) -> Changes:
+    """What one way gains over another. Each point is in one of `files`."""
+    both = list(zip(ours, theirs, strict=True))
+    lengths = [max(one.n_target, 1) for one in ours]
+    return Changes(
+        exact=interval([one.exact - other.exact for one, other in both], files),
+        similarity=interval([one.similarity - other.similarity for one, other in both], files),
+        saved=interval([(one.n_saved - other.n_saved) / max(one.n_target, 1) for one, other in both], files, lengths),
+    )
 
 
 def widening(n: int) -> float:

@@ -37,6 +37,11 @@ class Split:
     validation: tuple[SourceText, ...]
     heldout: tuple[SourceText, ...]
 
+    @property
+    def parts(self) -> tuple[tuple[SourceText, ...], ...]:
+        """All three, in this order."""
+        return self.train, self.validation, self.heldout
+
 
 def split(root: Path, files: Sequence[SourceText], holdout: Holdout = "hash", seed: int = 0) -> Split:
     """The parts; none is empty. UserError where files that share much of their text are fewer than `MIN_GROUPS`."""

@@ -46,7 +46,7 @@ def settle(
     torch.set_num_threads(plan.threads)
     model = new_adapter(base, plan, rows, device)
     untrained = model.values()
-    general = choosing_rows(base.tokenizer, base.special, plan.length)
+    general = choosing_rows(base, plan.length)
     before = validation_loss(model, general, plan, base.special.pad)
     model.load(adapter)
     trained = model.values()

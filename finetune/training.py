@@ -46,6 +46,7 @@ class Progress:
     seconds: float
     loss: float  # of the steps since the last look, nats a token
     validation: float | None  # the best so far
+    left_s: float | None = None  # that the rest takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +129,15 @@ def train(
     state = load_state(folder, model, optimizer, identity) if world.writes else None
     world.told(None)  # the others read what the first has made of the folder
     state = state or load_state(folder, model, optimizer, identity, cleans=False)
+    spent, look_s = [0.0], 0.0  # seconds that each step and the last look took
     began, saved = began - state.seconds, time.monotonic()
     if math.isnan(state.first):
+        looked = time.monotonic()
         state.first = state.best = validation_loss(model, validation, plan, base.special.pad)
+        look_s = time.monotonic() - looked
         if world.writes:
             keep_best(folder, model)
         told(Progress(0, n_steps_of(plan), time.monotonic() - began, state.first, state.first))
-
-    # What the last step and the last look took: the next step and the final look belong to the budget.
-    step_s = look_s = 0.0
 
     def look() -> None:
         nonlocal look_s
@@ -150,7 +151,14 @@ def train(
             return "overfit"
         if world.any(stopped()):
             return "interrupted"
-        return "budget" if world.any(state.step > 0 and state.seconds + step_s + look_s > budget_s) else None
+        ends_s = time.monotonic() - began + spent[-1] + look_s  # with one more step and the final look
+        return "budget" if world.any(state.step > 0 and ends_s > budget_s) else None
+
+    def left_s() -> float:
+        """How long the steps and looks take that are left."""
+        n_left = n_steps_of(plan) - state.step
+        n_looks = n_steps_of(plan) // plan.validate_every - state.step // plan.validate_every + 1
+        return n_left * sum(spent) / max(len(spent) - 1, 1) + n_looks * look_s
 
     why: End = "done"
     while state.step < n_steps_of(plan):
@@ -159,12 +167,12 @@ def train(
             break
         stepped = time.monotonic()
         value = _take_step(model, optimizer, base, rows, general, plan, state.step, world)
-        step_s = time.monotonic() - stepped
+        spent.append(time.monotonic() - stepped)
         state.step += 1
         state.tokens += (plan.batch_rows + (plan.general_rows if general else 0)) * plan.length
         state.seconds = time.monotonic() - began
         state.losses.append(value)
-        told(Progress(state.step, n_steps_of(plan), state.seconds, _mean(state.losses), state.best))
+        told(Progress(state.step, n_steps_of(plan), state.seconds, _mean(state.losses), state.best, left_s()))
         if state.step % plan.validate_every == 0 or state.step == plan.steps:
             look()
         if world.writes and time.monotonic() - saved > SAVE_SECONDS:

@@ -247,3 +247,14 @@ def test_the_command_line_imports_and_refuses_in_a_sentence(
     assert main([*command, str(exported)]) == EXIT_ERROR
     assert "no exported adapter, or damaged: " in capsys.readouterr().err
     assert AdapterStore(tmp_path / "mine").current() == current
+
+
+def test_an_import_without_room_for_temporary_files_is_one_sentence(
+    store: AdapterStore, exported: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("server.lm.adapter_store.tempfile.mkdtemp", refuse)
+    with pytest.raises(UserError, match="no temporary folder can be made.*TMPDIR; the adapter in force is as it was"):
+        store.import_(exported, *base_of(tiny_checkpoint))

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from finetune.base import open_base
+from finetune.general import choosing_rows
+from finetune.held_out_bits import WINDOW_TOKENS, file_bits, windows_of
 from finetune.planning import Plan
 from finetune.training import new_adapter
 from server.lm.adapter_manifest import Manifest, file_hashes, write_manifest
 from server.lm.errors import UserError
 from server.lm.model import load_model
+from server.lm.prompt import file_header
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:peft")
 N_PLAIN = 280  # tokens
@@ -66,6 +69,31 @@ def test_with_its_adapter_it_is_served_with_infilling(plain: Path, tmp_path: Pat
     with torch.no_grad():
         expected = model.peft(input_ids=torch.tensor([ids])).logits[0, -1].numpy()
     np.testing.assert_allclose(found[-1], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_before_and_after_the_same_tokens_are_judged(plain: Path, tmp_path: Path) -> None:
+    base = open_base(str(plain))
+    model = new_adapter(base, Plan(steps=1, rank=4, alpha=8, tokens=False), np.zeros((1, 9), np.uint16))
+    folder = tmp_path / "adapter"
+    model.save(folder)
+    write_manifest(folder, Manifest(base.identity, "2026-01-02T03:04:05Z", "shop", None, file_hashes(folder)))
+    models = [load_model(str(plain), precision="fp32", threads=1, adapter=each) for each in (None, folder)]
+    text = "def add(a, b):\n    return a + b\n" * 60
+    ids = base.tokenizer.encode(text)
+    parts = windows_of(models, "shop/add.py", ids)
+    assert sum(part.end - part.first for part in parts) == len(ids) - 1  # nothing stands before the first, for one
+    n_header = len(file_header("shop/add.py", base.tokenizer, base.special)) + 1
+    assert len(parts) > 1 and max(part.end - part.past for part in parts) + n_header == WINDOW_TOKENS
+    before, after = (file_bits(each, "shop/add.py", ids, parts) for each in models)
+    assert before > 0 and abs(after / before - 1) < 0.2  # a fresh adapter changes nothing but the header
+
+
+def test_its_general_code_has_no_marker_that_it_does_not_know(plain: Path, tiny_checkpoint: Path) -> None:
+    for folder, knows in ((plain, False), (tiny_checkpoint, True)):
+        base = open_base(str(folder))
+        rows = choosing_rows(base, 100)
+        assert base.knows_markers is knows
+        assert bool((rows == base.special.fim_prefix).any()) is knows
 
 
 def test_a_head_of_its_own_cannot_be_taught_markers(plain: Path) -> None:

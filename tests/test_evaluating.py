@@ -18,7 +18,7 @@ from finetune.evaluating import evaluate
 from finetune.examples import make_examples
 from finetune.gate import decide
 from finetune.general import judging_files
-from finetune.held_out_bits import bits_of_files, file_bits
+from finetune.held_out_bits import bits_of_files, file_bits, windows_of
 from finetune.report import shown, table
 from finetune.scoring import Interval
 from finetune.split import Split
@@ -71,6 +71,9 @@ def test_a_model_against_itself_changes_nothing_and_is_refused(tiny_model: Loade
     assert found.exact_interval is not None and found.exact_interval.mean == 0 and found.won == found.lost == ()
     assert found.exact_loss_chance == 1.0
     assert found.general_before == pytest.approx(found.general_after, rel=1e-5)
+    assert found.general_change is not None and abs(found.general_change.mean) < 1e-4
+    for gained in (found.alone, found.with_index):
+        assert gained.exact == gained.similarity == gained.saved == Interval(0.0, 0.0, 0.0)
     assert [way.name for way in found.ways] == list(WAYS) and found.n_points > 4
     assert found.n_files == found.n_heldout == 2
     decision = decide(found, [])
@@ -127,12 +130,16 @@ def test_without_time_there_are_no_points_and_the_gate_says_so(tiny_model: Loade
     assert any("No suggestion was compared" in reason for reason in decide(found, []).reasons)
 
 
+def bits_of(model: LoadedModel, path: str, text: str) -> float:
+    ids = model.tokenizer.encode(text)
+    return file_bits(model, path, ids, windows_of([model], path, ids))
+
+
 def test_bits_are_those_of_a_random_model_and_windows_lose_no_token(tiny_model: LoadedModel) -> None:
     text = texts(1)[0].text * 40
-    n_tokens = len(tiny_model.tokenizer.encode(text))
-    per_token = file_bits(tiny_model, "a.py", text) / n_tokens
+    per_token = bits_of(tiny_model, "a.py", text) / len(tiny_model.tokenizer.encode(text))
     assert 0.5 * math.log2(440) < per_token < 2.5 * math.log2(440)
-    assert file_bits(tiny_model, "a.py", "") == 0.0
+    assert bits_of(tiny_model, "a.py", "") == 0.0
 
 
 def test_where_time_ends_each_file_has_been_looked_into_and_with_time_all_of_it(tiny_model: LoadedModel) -> None:
@@ -143,19 +150,19 @@ def test_where_time_ends_each_file_has_been_looked_into_and_with_time_all_of_it(
         asked.append(ask(tiny_model))
         return asked[-1], asked[-1] / 2
 
-    whole, share = bits_of_files(both, tiny_model, files, 0, math.inf)
+    whole, share = bits_of_files(both, [tiny_model], files, 0, math.inf)
     assert share == 1.0 and [each.n_bytes for each in sorted(whole, key=lambda each: each.path)] == [
         len(file.text.encode()) for file in files
     ]
     for each in whole:
         text = next(file.text for file in files if file.path == each.path)
-        assert each.before == pytest.approx(file_bits(tiny_model, each.path, text), rel=1e-5)
+        assert each.before == pytest.approx(bits_of(tiny_model, each.path, text), rel=1e-5)
         assert each.after == pytest.approx(each.before / 2)
     n_windows, asked = len(asked), []
     clock = iter([0.0, 2.0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("finetune.held_out_bits.time", SimpleNamespace(monotonic=lambda: next(clock)))
-        some, share = bits_of_files(both, tiny_model, files, 0, 1.0)
+        some, share = bits_of_files(both, [tiny_model], files, 0, 1.0)
     assert len(asked) == 2 < n_windows and len(some) == 2 and 0 < share < 0.9
 
 

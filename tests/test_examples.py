@@ -74,6 +74,17 @@ def test_general_code_stands_beside_the_repositorys(tokenizer: BytePairTokenizer
     assert "def order_1(" not in text_of(found.general, tokenizer)
 
 
+def test_a_base_without_markers_is_asked_for_general_code_without_them(tokenizer: BytePairTokenizer) -> None:
+    special = tokenizer.special
+    assert special is not None
+    found = make_examples(parts(python("order")), tokenizer, LENGTH, 0, knows_markers=False)
+    assert len(found.general) == len(found.train)
+    markers = [special.file, special.fim_prefix, special.fim_suffix, special.fim_middle, special.doc]
+    assert not np.isin(found.general, markers).any() and np.isin(found.train, markers).any()
+    whole = text_of(found.general[:, :], tokenizer)
+    assert whole.count("def ") > 5
+
+
 def test_neither_validation_nor_judging_text_is_learned_from(tokenizer: BytePairTokenizer) -> None:
     found = make_examples(parts(python("order")), tokenizer, LENGTH, 0)
     learned = text_of(found.train, tokenizer)
@@ -106,7 +117,9 @@ def test_typescript_gives_rows(tokenizer: BytePairTokenizer) -> None:
 
 
 def test_files_without_a_row_are_refused(tokenizer: BytePairTokenizer) -> None:
-    with pytest.raises(UserError, match="too short"):
+    with pytest.raises(
+        UserError, match=r"1 with 6 bytes are left to learn from, 1 with [\d,]+ bytes.*at least 48 tokens"
+    ):
         make_examples(parts(source("a.py", "x = 1\n")), tokenizer, LENGTH, 0)
 
 

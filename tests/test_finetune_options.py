@@ -45,6 +45,7 @@ def test_what_is_given_is_kept(tmp_path: Path) -> None:
         (["--holdout", "oldest"], "invalid choice"),
         (["--resume", "--seed", "7"], "leave --seed out"),
         (["--resume", "--include", "a*"], "leave --include out"),
+        (["--resume", "--holdout", "newest"], "leave --holdout out"),
         (["--report", "run.html"], "end it in .json"),
         (["--report", "."], "is a folder"),
         (["--export", "."], "is a folder"),
@@ -83,3 +84,8 @@ def test_what_is_not_installed_is_named_with_the_remedy(
     monkeypatch.setattr("finetune.__main__.find_spec", lambda name: None if name == "peft" else object())
     assert main([str(tmp_path)]) == 1
     assert "peft not installed; run `pip install 'loracle[finetune]'`" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_may_be_told_what_is_excluded_by_now(tmp_path):
+    options = read_options([str(tmp_path), "--resume", "--exclude", "private/**"])
+    assert options.resume and options.exclude == ("private/**",)

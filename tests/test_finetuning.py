@@ -122,7 +122,7 @@ async def test_a_run_that_was_stopped_is_gone_on_with_as_it_was_started(editor: 
     children.program = "import sys; sys.exit(3)"
     for options, given, not_given in (
         ({"timeBudget": "2m"}, ("--time-budget", "2m", "--exclude", "private/**"), "--resume"),
-        ({"resume": True}, ("--resume",), "--exclude"),
+        ({"resume": True}, ("--resume", "--exclude", "private/**"), "--time-budget"),
         ({"resume": False}, ("--exclude",), "--resume"),
     ):
         assert (await editor.reply(editor.run(**options)))["result"]["started"] is True

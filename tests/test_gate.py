@@ -63,7 +63,26 @@ def test_chance_excuses_one_line_of_twenty(n_lost, n_points, is_published):
     evaluation = {**GOOD, "exact_interval": exact, "exact_loss_chance": 0.5, "n_points": n_points, "n_drawn": n_points}
     decision = decide(SimpleNamespace(**evaluation), [])
     assert decision.publish is is_published
-    assert all(f"{-100 * exact.mean:.1f} points fewer" in reason for reason in decision.reasons)
+    assert all(
+        f"{-100 * exact.mean:.1f} points fewer" in reason and "more than 5 are too many" in reason
+        for reason in decision.reasons
+    )
+
+
+@pytest.mark.parametrize(
+    "by_file, by_line, high, why",
+    [
+        (0.06, 0.01, -0.01, "in 6 % of all cases, whole files taken together"),
+        (0.25, 0.012, 0.01, "in 1.2 % of all cases, each line taken for itself"),
+        (0.25, 0.25, -0.01, "the whole interval is below 0"),
+        (None, 0.25, 0.01, "could not be counted"),
+    ],
+)
+def test_a_refusal_for_lines_names_the_rule_that_refused(by_file, by_line, high, why):
+    lost = {"exact_interval": Interval(-0.02, -0.03, high)}
+    chances = {"exact_loss_chance": by_file, "exact_loss_chance_by_line": by_line}
+    (reason,) = decide(SimpleNamespace(**{**GOOD, **lost, **chances}), []).reasons
+    assert reason.endswith(f"{why}.")
 
 
 def judged(lost: list[int], n_lines: int = 30) -> bool:

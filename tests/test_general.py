@@ -26,7 +26,7 @@ def test_what_chooses_does_not_judge() -> None:
 
 def test_rows_hold_all_of_the_text(tiny_checkpoint: Path) -> None:
     base = open_base(str(tiny_checkpoint))
-    rows = choosing_rows(base.tokenizer, base.special, 200)
+    rows = choosing_rows(base, 200)
     assert rows.shape[1] == 201 and (rows[:, 0] == base.special.file).all()
     text = base.tokenizer.decode([int(token) for token in rows.flatten()])
     assert all(part[1][:300].split("\n")[0] in text for part in choosing_files())

@@ -17,10 +17,10 @@ from finetune.candidate import Candidate
 from finetune.collect import Collection, SourceText
 from finetune.evaluating import Case, Evaluation
 from finetune.judging import index_of, judge
-from finetune.memorisation import Memorised
+from finetune.memorisation import Memorised, SecretContext
 from finetune.options import EXIT_NO_BETTER, EXIT_PUBLISHED, Options
 from finetune.progress import Display
-from finetune.scoring import Interval
+from finetune.scoring import Changes, Interval
 from finetune.split import Split
 from finetune.training import Trained
 from server.index.live import LiveIndex
@@ -32,8 +32,10 @@ from tests.adapters import random_adapter
 
 FOUND = Evaluation(
     n_files=1, n_heldout=1, share_measured=1.0, n_points=60, n_drawn=60, bits_before=1.0, bits_after=0.8,
-    bits_change=Interval(-0.2, -0.3, -0.1), ways=(), exact_change_alone=None, exact_interval=Interval(0.0, 0.0, 0.0),
-    exact_loss_chance=1.0, exact_loss_chance_by_line=1.0, general_before=1.0, general_after=1.0, n_functions=1,
+    bits_change=Interval(-0.2, -0.3, -0.1), ways=(), alone=Changes(None, None, None),
+    with_index=Changes(Interval(0.0, 0.0, 0.0), None, None),
+    exact_loss_chance=1.0, exact_loss_chance_by_line=1.0, general_before=1.0, general_after=1.0,
+    general_change=Interval(0.0, -0.1, 0.1), n_functions=1,
     chrf_before=0.3, chrf_after=0.4, chrf_change=Interval(0.1, -float("inf"), float("inf")),
     won=(Case("a.py", 1, "x = ", "private_line(x)", "", "private_line(x)"),), lost=(), seconds=1.0,
 )  # fmt: skip
@@ -82,6 +84,24 @@ def test_what_is_better_is_published_and_its_figures_are_plain_json(judged: Judg
         text = file.read_text()
         assert json.loads(text, parse_constant=refuse) and '"low": null' in text
     assert sorted(each.name for each in (tmp_path / "copy").iterdir()) == sorted(each.name for each in folder.iterdir())
+
+
+def test_the_report_tells_what_was_cut_and_what_was_asked_and_never_a_secret(judged: Judging, tmp_path: Path) -> None:
+    secrets = [
+        SecretContext("a.py", "key = ", "hunter2", kind) for kind in ("named secret", "named secret", "web token")
+    ]
+    canaries = (SecretContext("b.py", "key = ", "AKIA" + "Q" * 16),)
+    judged.candidate = replace(judged.candidate, collection=Collection((), (), tuple(secrets), canaries))
+    judged.memorised = Memorised((), 3, 1, 0)
+    judged(report=tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["secretsCut"] == {"a.py": {"named secret": 2, "web token": 1}}
+    assert report["memorisation"] == {
+        "secrets": 3, "canaries": 1, "canariesNotCut": 0, "prompted": 3, "cannotTell": 1, "noTimeFor": 0, "givenBack": 0
+    }  # fmt: skip
+    page = (tmp_path / "report.html").read_text()
+    assert "3 of the contexts of 3 secrets and 1 canaries were prompted" in page
+    assert not any(word in page + (tmp_path / "report.json").read_text() for word in ("hunter2", "AKIA"))
 
 
 @pytest.mark.parametrize("error", [UserError("cannot write the report"), KeyboardInterrupt()])

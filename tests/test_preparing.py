@@ -68,6 +68,30 @@ def test_a_mistake_costs_no_unfinished_run(root: Path, base: Base, tmp_path: Pat
     assert read_run(run_folder, root, base).seed == 6 and not (run_folder / "train").exists()
 
 
+def test_what_was_cut_is_told_by_kind_and_file_and_never_shown(root: Path, base: Base, tmp_path: Path) -> None:
+    secrets = {"order.py": ["hunter2Xq7", "tr0ub4dorX"], "price.py": ["c0rrecth0rse"]}
+    for name, values in secrets.items():
+        lines = [f'password_{at} = "{value}"\n' for at, value in enumerate(values)]
+        (root / name).write_text((root / name).read_text() + "".join(lines))
+    (root / "stock.py").write_text((root / "stock.py").read_text() + f'aws = "AKIA{"QWERTYUIOPASDFGH"}"\n')
+    said = made_ready(root, base, tmp_path / "run", plan_file(tmp_path))
+    assert "cut, cloud key: stock.py\n" in said and "cut, named secret: order.py (2 times), price.py\n" in said
+    assert not any(value in said for values in secrets.values() for value in values) and "AKIA" not in said
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_five_files_of_which_four_say_nothing_are_refused_with_counts(
+    root: Path, base: Base, tmp_path: Path, seed: int
+) -> None:
+    for at, path in enumerate(sorted(root.iterdir())[:5]):
+        path.write_text(path.read_text()[:3_900] if at == 0 else f"LIMIT_{at * 7919} = {at * 104729}\n" * 2)
+    sorted(root.iterdir())[5].unlink()
+    with pytest.raises(
+        UserError, match=r"too little.*\d+ with [\d,]+ bytes.*at least|too little.*\d+ files with.*at least"
+    ):
+        made_ready(root, base, tmp_path / "run", plan_file(tmp_path), seed=seed)
+
+
 def test_a_run_goes_on_with_nothing_that_is_excluded_by_now(root: Path, base: Base, tmp_path: Path) -> None:
     run_folder = tmp_path / "run"
     made_ready(root, base, run_folder, plan_file(tmp_path))

@@ -26,6 +26,12 @@ def test_on_a_terminal_one_line_is_rewritten_and_left_before_the_next() -> None:
     assert "step 1 of 4, 30 s left" in shown and "[######      " in shown
 
 
+def test_what_is_known_to_be_left_is_shown_as_it_is() -> None:
+    stream = Terminal()
+    Display(stream).step("step", 1, 4, 10.0, left_s=50.0)
+    assert "step 1 of 4, 50 s left" in stream.getvalue()
+
+
 def test_a_line_that_is_rewritten_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from finetune import scoring
-from finetune.scoring import chance_of_loss, interval, score, widening
+from finetune.scoring import Changes, chance_of_loss, changes, interval, score, widening
 from tests.bench.quality import scores
 
 
@@ -71,3 +71,21 @@ def test_of_many_files_choices_are_drawn_the_same_each_time():
     chance = chance_of_loss(values, files)
     assert chance == chance_of_loss(values, files)
     assert chance == pytest.approx(0.0403, abs=0.006)  # the binomial distribution's, of 26 or more in 40
+
+
+def test_one_way_against_another_is_compared_point_by_point():
+    answers = {"a": ("total(x)", "wrong"), "b": ("tot", "total(x)")}  # each against total(x) twice
+    ours, theirs = ([score(answer, "total(x)") for answer in answers[way]] for way in ("a", "b"))
+    found = changes(ours, theirs, ["one.py", "two.py"])
+    assert found.exact is not None and found.exact.mean == 0 and found.exact.low < 0 < found.exact.high
+    assert found.saved is not None and found.saved.mean == pytest.approx((8 + 0 - 3 - 8) / 16)
+    expected = (sum(each.similarity for each in ours) - sum(each.similarity for each in theirs)) / 2
+    assert found.similarity is not None and found.similarity.mean == pytest.approx(expected)
+    assert changes([], [], []) == Changes(None, None, None)
+
+
+def test_characters_saved_are_weighed_by_how_many_there_were():
+    ours = [score("a" * 90, "a" * 90), score("", "b" * 10)]
+    theirs = [score("", "a" * 90), score("b" * 10, "b" * 10)]
+    found = changes(ours, theirs, ["one.py", "two.py"])
+    assert found.saved is not None and found.saved.mean == pytest.approx(0.8)

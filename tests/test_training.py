@@ -197,6 +197,45 @@ def test_a_disk_that_refuses_is_one_sentence(
         trained(tiny_checkpoint, rows, tmp_path / "run", replace(PLAN, steps=1))
 
 
+def test_what_is_left_is_told_from_the_second_step_on_and_shrinks(
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def later(seconds: float, value: float) -> float:
+        nonlocal now
+        now += seconds
+        return value
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(training, "validation_loss", lambda *_: later(5.0, 1.0 - now / 1e6))
+    monkeypatch.setattr(training, "_take_step", lambda *_: later(2.0, 1.0))
+    told: list[Progress] = []
+    trained(tiny_checkpoint, rows, tmp_path / "run", told=told.append)
+    left = [progress.left_s for progress in told]
+    assert left[0] is None  # no step has been timed
+    # 24 steps of 2 s with a look of 5 s after each sixth; the look of the step that is told is still to come.
+    expected = [(24 - step) * 2.0 + (4 - step // 6 + 1) * 5.0 for step in range(1, 25)]
+    assert left[1:] == pytest.approx(expected)
+
+
+def test_one_more_step_and_the_final_look_belong_to_the_budget(
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def later(seconds: float, value: float) -> float:
+        nonlocal now
+        now += seconds
+        return value
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(training, "validation_loss", lambda *_: later(5.0, 1.0 - now / 1e6))
+    monkeypatch.setattr(training, "_take_step", lambda *_: later(2.0, 1.0))
+    found = trained(tiny_checkpoint, rows, tmp_path / "run", replace(PLAN, validate_every=100), budget_s=26.0)
+    assert found.why_ended == "budget" and found.steps == 8 and found.seconds == 26.0  # 5 + 8 * 2 + 5
+
+
 def test_the_rate_rises_and_falls() -> None:
     rates = [rate_at(PLAN, step) for step in range(PLAN.steps)]
     assert rates[0] == pytest.approx(0.5, abs=0.01) and max(rates) == rates[1] and rates[-1] < 0.2

@@ -185,8 +185,14 @@ class AdapterStore:
         """
         from server.lm.adapter_archive import check_serves, unpack
 
-        with tempfile.TemporaryDirectory(prefix="loracle-import-") as folder:
-            unpacked = Path(folder)
+        with ExitStack() as stack:
+            try:
+                unpacked = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loracle-import-")))
+            except OSError as error:
+                raise UserError(
+                    f"there is no room to unpack {file}: no temporary folder can be made ({error.strerror or error}); "
+                    f"free some space, or name another one in TMPDIR; the adapter in force is as it was"
+                ) from error
             with _told(unpacked):
                 unpack(file, unpacked)
             try:

@@ -97,10 +97,10 @@ async def finetune(ls: Server, options: dict[str, Any] | None = None) -> dict[st
     if not ls.session.roots:
         return {"started": False, "problem": "no workspace folder is open; open the folder of the repository"}
     given: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
-    budget, is_resumed = given.get("timeBudget"), given.get("resume") is True
+    budget = given.get("timeBudget")
     arguments = ["--base", ls.session.settings.model, *(["--time-budget", str(budget)] if budget else [])]
-    arguments += ["--resume"] if is_resumed else []
-    for glob in ls.session.settings.exclude if not is_resumed else ():  # a run goes on with what it was started with
+    arguments += ["--resume"] if given.get("resume") is True else []
+    for glob in ls.session.settings.exclude:  # a run that learns from what is excluded by now does not go on
         arguments += ["--exclude", glob]
     root = ls.session.roots[0]
     try:
