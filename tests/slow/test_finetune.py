@@ -129,7 +129,7 @@ def test_a_run_publishes_what_a_server_loads_and_reports_it(
 
 def test_what_is_odd_in_a_repository_is_left_out_by_reason(published: Published) -> None:
     assert "left out: 1 not UTF-8" in published.said.replace("left out: 1 generated, 1 not", "left out: 1 not")
-    assert "in keys.py" in published.said and KEY not in published.said
+    assert "cut, cloud key: keys.py" in published.said and KEY not in published.said
     assert KEY.encode() not in b"".join(path.read_bytes() for path in published.adapter.iterdir())
 
 
