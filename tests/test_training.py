@@ -197,9 +197,9 @@ def test_a_disk_that_refuses_is_one_sentence(
         trained(tiny_checkpoint, rows, tmp_path / "run", replace(PLAN, steps=1))
 
 
-def test_what_is_left_is_told_from_the_second_step_on_and_shrinks(
-    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def steps_of_2_s_and_looks_of_5_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves with them alone, and a loss that falls."""
     now = 0.0
 
     def later(seconds: float, value: float) -> float:
@@ -210,6 +210,12 @@ def test_what_is_left_is_told_from_the_second_step_on_and_shrinks(
     monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(training, "validation_loss", lambda *_: later(5.0, 1.0 - now / 1e6))
     monkeypatch.setattr(training, "_take_step", lambda *_: later(2.0, 1.0))
+
+
+@pytest.mark.usefixtures("steps_of_2_s_and_looks_of_5_s")
+def test_what_is_left_is_told_from_the_second_step_on_and_shrinks(
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path
+) -> None:
     told: list[Progress] = []
     trained(tiny_checkpoint, rows, tmp_path / "run", told=told.append)
     left = [progress.left_s for progress in told]
@@ -219,19 +225,10 @@ def test_what_is_left_is_told_from_the_second_step_on_and_shrinks(
     assert left[1:] == pytest.approx(expected)
 
 
+@pytest.mark.usefixtures("steps_of_2_s_and_looks_of_5_s")
 def test_one_more_step_and_the_final_look_belong_to_the_budget(
-    tiny_checkpoint: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, rows: Rows, tmp_path: Path
 ) -> None:
-    now = 0.0
-
-    def later(seconds: float, value: float) -> float:
-        nonlocal now
-        now += seconds
-        return value
-
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(training, "validation_loss", lambda *_: later(5.0, 1.0 - now / 1e6))
-    monkeypatch.setattr(training, "_take_step", lambda *_: later(2.0, 1.0))
     found = trained(tiny_checkpoint, rows, tmp_path / "run", replace(PLAN, validate_every=100), budget_s=26.0)
     assert found.why_ended == "budget" and found.steps == 8 and found.seconds == 26.0  # 5 + 8 * 2 + 5
 
