@@ -25,7 +25,7 @@ from finetune.held_out_bits import bits_of_files, file_bits, windows_of
 from finetune.pretrain.chrf import chrf
 from finetune.pretrain.passages import Explained, explained_passages
 from finetune.pretrain.trials import write_sentences
-from finetune.scoring import Changes, Interval, Score, chance_of_loss, changes, interval, score
+from finetune.scoring import Changes, Interval, Score, changes, interval, score
 from server.index.live import LiveIndex
 from server.lm.model import LoadedModel
 
@@ -75,8 +75,6 @@ class Evaluation:
     ways: tuple[Way, ...]
     alone: Changes  # adapter less base, both without the index
     with_index: Changes
-    exact_loss_chance: float | None  # that as much is lost where both are equally good, 0..1; whole files together
-    exact_loss_chance_by_line: float | None  # each line for itself
     general_before: float
     general_after: float
     general_change: Interval | None
@@ -133,7 +131,6 @@ def evaluate(
         way: [score(text, point.target) for text, point in zip(found.texts[way], points, strict=True)] for way in WAYS
     }
     files = [point.path for point in points]
-    exact = [a.exact - b.exact for a, b in zip(scores["adapter + index"], scores["base + index"], strict=True)]
     n_general = [max(len(text.encode()), 1) for _, text in general]
     general_per_byte = [(after - before) / n for (before, after), n in zip(general_bits, n_general, strict=True)]
     n_bytes = max(sum(each.n_bytes for each in bits), 1)
@@ -150,8 +147,6 @@ def evaluate(
         ways=tuple(_way(way, scores[way], found.milliseconds[way]) for way in WAYS),
         alone=changes(scores["adapter"], scores["base"], files),
         with_index=changes(scores["adapter + index"], scores["base + index"], files),
-        exact_loss_chance=chance_of_loss(exact, files),
-        exact_loss_chance_by_line=chance_of_loss(exact, range(len(exact))),
         general_before=sum(one for one, _ in general_bits) / max(sum(n_general), 1),
         general_after=sum(other for _, other in general_bits) / max(sum(n_general), 1),
         general_change=interval(general_per_byte, [path for path, _ in general], n_general),

@@ -9,10 +9,6 @@ from typing import Protocol
 
 from finetune.scoring import Interval
 
-# A loss refuses that is as rare as one in ten by chance, whole files taken together: eight files that lost and two that
-# won. Where few files differ no loss is so rare; then lines count for themselves, and must say so much more clearly.
-MIN_CHANCE, MIN_CHANCE_BY_LINE = 0.1, 0.02
-MAX_LOSS = 0.05  # of all lines, that chance may explain; more refuses, unless it is a single line
 MIN_POINTS = 40  # that must have been asked about, where there are so many
 MAX_GENERAL_RISE = 0.02  # of the base's bits per byte of general code
 
@@ -27,14 +23,6 @@ class Judged(Protocol):
     @property
     def exact_interval(self) -> Interval | None:
         """Adapter + index less base + index, share of exact matches."""
-
-    @property
-    def exact_loss_chance(self) -> float | None:
-        """How often an adapter as good as its base would have lost as many of them, 0..1; whole files together."""
-
-    @property
-    def exact_loss_chance_by_line(self) -> float | None:
-        """The same where each line counts for itself."""
 
     @property
     def n_points(self) -> int:
@@ -64,8 +52,7 @@ class Decision:
 def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 0) -> Decision:
     """Publishes what makes the repository surely easier to predict, is not behind, forgets little and keeps secrets.
 
-    Behind is who has lost more lines than chance explains, or many. `memorised` came back; for `n_unprompted` there was
-    no time.
+    Behind is who has fewer lines right, be it one. `memorised` came back; for `n_unprompted` there was no time.
     """
     reasons = []
     bits, exact = evaluation.bits_change, evaluation.exact_interval
@@ -89,10 +76,11 @@ def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 
             f"{min(MIN_POINTS, evaluation.n_drawn)} are needed to tell whether the adapter does harm; `--resume` "
             f"compares again without training, when the machine is less busy."
         )
-    elif (why := _why_behind(exact, evaluation)) is not None:
+    elif not exact.mean >= 0:
         reasons.append(
-            f"With the index, the adapter has {-100 * exact.mean:.1f} points fewer exact matches than the base (95 % "
-            f"interval of the change {100 * exact.low:+.1f} to {100 * exact.high:+.1f}); {why}."
+            f"With the index, the adapter has {_n_fewer(exact, evaluation)} than the base (95 % interval of the change "
+            f"{100 * exact.low:+.1f} to {100 * exact.high:+.1f} points), and none may be fewer; a longer "
+            f"--time-budget, or a run when more code has been written, may gain more."
         )
     rise = evaluation.general_after / evaluation.general_before - 1 if evaluation.general_before > 0 else float("nan")
     allowed = (1 + MAX_GENERAL_RISE) * evaluation.general_before
@@ -111,19 +99,9 @@ def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 
     return Decision(not reasons, tuple(reasons))
 
 
-def _why_behind(exact: Interval, evaluation: Judged) -> str | None:
-    """Why fewer lines being right is more than chance, or too much for that excuse; None where it is neither."""
-    if exact.mean >= 0:
-        return None
-    by_file, by_line = evaluation.exact_loss_chance, evaluation.exact_loss_chance_by_line
-    if math.isnan(exact.mean) or by_file is None or by_line is None:
-        return "how much is lost by chance could not be counted"
-    if by_file < MIN_CHANCE:
-        return f"so much is lost by chance in {100 * by_file:.0f} % of all cases, whole files taken together"
-    if by_line < MIN_CHANCE_BY_LINE:
-        return f"so much is lost by chance in {100 * by_line:.1f} % of all cases, each line taken for itself"
-    if exact.high < 0:
-        return "the whole interval is below 0"
-    if -exact.mean > MAX_LOSS and -exact.mean * evaluation.n_points > 1.5:
-        return f"more than {100 * MAX_LOSS:.0f} are too many to be excused by chance"
-    return None
+def _n_fewer(exact: Interval, evaluation: Judged) -> str:
+    """How many lines less are right, and of how many."""
+    if math.isnan(exact.mean):
+        return "an unknown number of exact matches fewer"
+    n = round(-exact.mean * evaluation.n_points)
+    return f"{n} exact match{'es' * (n != 1)} fewer at {evaluation.n_points} points"

@@ -47,20 +47,13 @@ def table(evaluation: Evaluation) -> list[str]:
     for name, gained in (("alone", evaluation.alone), ("both with the index", evaluation.with_index)):
         parts = (gained.exact, gained.similarity, gained.saved)
         lines.append(f"{name:<28}{''.join(f'{shown(part, 100):<22}' for part in parts)}".rstrip())
-    return [*lines, *_by_chance(evaluation), ""]
+    return [*lines, ""]
 
 
 def _general(evaluation: Evaluation) -> str:
     """How much harder general code has become, in % of the base's bits."""
     change, before = evaluation.general_change, evaluation.general_before
     return shown(change, 100 / before) if before > 0 else "not measured, 0"
-
-
-def _by_chance(evaluation: Evaluation) -> list[str]:
-    """How rare a loss is, where there is one."""
-    if evaluation.exact_interval is None or evaluation.exact_interval.mean >= 0:
-        return []
-    return [f"as much is lost by chance in {100 * (evaluation.exact_loss_chance or 0.0):.0f} % of all cases"]
 
 
 def shown(change: Interval | None, factor: float = 1.0) -> str:

@@ -2,19 +2,17 @@
 
 Intervals resample them (Efron 1979), and are widened for how few they are: of four files, those that are resampled
 alone would hold the truth in three of four cases (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
-The American Statistician 69). The chance of a loss flips their signs (Fisher 1935).
+The American Statistician 69).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 N_RESAMPLES = 2_000
-MAX_ENUMERATED = 12  # sums that are not nought, up to which every choice of signs is tried
-N_FLIPS = 20_000  # choices that are drawn beyond
 LEVEL = 0.95
 _NORMAL = 1.959964  # standard deviations that hold `LEVEL` of a normal distribution
 # As many standard deviations of a sample of so many degrees of freedom, from 1 (Student 1908).
@@ -118,23 +116,3 @@ def widening(n: int) -> float:
         z = _NORMAL
         student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     return float(np.sqrt(n / freedom)) * student / _NORMAL
-
-
-def chance_of_loss(values: Sequence[float], units: Sequence[Hashable]) -> float | None:
-    """How often differences that mean nothing are as bad as `values` are in sum, 0..1; None without values.
-
-    A difference that means nothing could as well have had the other sign, all values of one unit together. With some
-    units that differ the chance is exact, with many it is drawn. Values that are worse never make it greater.
-    """
-    if not len(values):
-        return None
-    by_unit: dict[Hashable, float] = {}
-    for value, unit in zip(values, units, strict=True):
-        by_unit[unit] = by_unit.get(unit, 0.0) + value
-    sums = np.array([value for value in by_unit.values() if value])
-    if len(sums) <= MAX_ENUMERATED:
-        signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
-        return float(np.mean(signs @ sums <= sums.sum() + 1e-9))
-    signs = np.random.default_rng(0).choice([-1, 1], (N_FLIPS, len(sums)))
-    n_as_bad = int(np.sum(signs @ sums <= sums.sum() + 1e-9))
-    return (n_as_bad + 1) / (N_FLIPS + 1)  # what was found is one of the choices

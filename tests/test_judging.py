@@ -34,7 +34,7 @@ FOUND = Evaluation(
     n_files=1, n_heldout=1, share_measured=1.0, n_points=60, n_drawn=60, bits_before=1.0, bits_after=0.8,
     bits_change=Interval(-0.2, -0.3, -0.1), ways=(), alone=Changes(None, None, None),
     with_index=Changes(Interval(0.0, 0.0, 0.0), None, None),
-    exact_loss_chance=1.0, exact_loss_chance_by_line=1.0, general_before=1.0, general_after=1.0,
+    general_before=1.0, general_after=1.0,
     general_change=Interval(0.0, -0.1, 0.1), n_functions=1,
     chrf_before=0.3, chrf_after=0.4, chrf_change=Interval(0.1, -float("inf"), float("inf")),
     won=(Case("a.py", 1, "x = ", "private_line(x)", "", "private_line(x)"),), lost=(), seconds=1.0,

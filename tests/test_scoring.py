@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from finetune import scoring
-from finetune.scoring import Changes, chance_of_loss, changes, interval, score, widening
+from finetune.scoring import Changes, changes, interval, score, widening
 from tests.bench.quality import scores
 
 
@@ -45,32 +45,6 @@ def test_intervals_are_as_wide_as_students(n, student):
 def test_one_file_tells_nothing_of_others_and_no_values_nothing_at_all():
     assert interval([], []) is None
     assert interval([-1.0, -2.0], ["a", "a"]).high == float("inf")
-
-
-def test_a_loss_is_as_rare_as_the_choices_of_signs_that_are_as_bad():
-    files = [f"{n}.py" for n in range(10)]
-    assert chance_of_loss([], []) is None
-    assert chance_of_loss([0.0] * 10, files) == 1.0
-    assert chance_of_loss([-1.0] * 4 + [0.0] * 6, files) == pytest.approx(1 / 16)
-    assert chance_of_loss([-1.0] * 8 + [1.0] * 2, files) == pytest.approx((1 + 10 + 45) / 1024)
-    assert chance_of_loss([1.0] * 8 + [-1.0] * 2, files) > 0.95
-
-
-def test_lines_of_one_file_are_one_loss_among_several_files():
-    files = ["a"] * 3 + ["b", "c", "d"]
-    assert chance_of_loss([-1.0] * 6, files) == pytest.approx(1 / 16)
-
-
-def test_a_loss_that_no_choice_reaches_is_rare_and_not_impossible():
-    assert 0 < chance_of_loss([-1.0] * 60, list(range(60))) < 1e-3
-
-
-def test_of_many_files_choices_are_drawn_the_same_each_time():
-    files = [str(n) for n in range(40)]
-    values = [-1.0] * 26 + [1.0] * 14
-    chance = chance_of_loss(values, files)
-    assert chance == chance_of_loss(values, files)
-    assert chance == pytest.approx(0.0403, abs=0.006)  # the binomial distribution's, of 26 or more in 40
 
 
 def test_one_way_against_another_is_compared_point_by_point():
