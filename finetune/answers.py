@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from finetune.points import Point, Source, draw
+from server.index.line_weights import SURE, bar_for
 from server.index.live import LiveIndex
 from server.lm.context import Document, context_at
 from server.lm.cursor import cursor_between
@@ -121,5 +122,5 @@ def _completed(model: LoadedModel, cache: PrefixCache, point: Point, index: Live
     )
     lines = [] if ranked is None else ranked.result()
     probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
-    is_line = bool(lines) and lines[0].probability > probability
+    is_line = bool(lines) and lines[0].probability >= min(bar_for(probability), SURE)
     return lines[0].text if is_line else written.text.split("\n")[0].rstrip()

@@ -1,4 +1,4 @@
-"""What is offered at a cursor: a line that the index knows, or what the model writes, whichever is likelier right.
+"""What is offered at a cursor: what the model writes, or a line that the index knows and that is some times as likely.
 
 Both say how likely the line ends exactly so. The lines are ranked while the model reads; one that is nearly sure is
 offered at once, and the model stops. Each text goes through the filters; one that they hold back makes room for the
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from server.filters.candidate import Candidate
 from server.filters.pipeline import Verdict
+from server.index.line_weights import SURE, bar_for
 from server.judging import Judge, Judged, Task
 from server.lm.decode import Generation, Worth, alternatives, attempts
 from server.lm.stopping import stop_rule
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
     from server.lm.model import LoadedModel
 
 MAX_ATTEMPTS = 2  # beginnings that the model tries where the filters hold the first back
-# The next two were set by hand and not fitted. Each line that is looked at may cost a parse. Up to 0.8 it is measured
-# how often lines and the model's texts are right at which probability, and either may be the likelier one
-# (ARCHITECTURE.md, decision 22); above, the model is not waited for.
-MAX_LINES = 3  # of the index that the filters look at
-SURE = 0.8  # probability from which a line of the index is offered whatever the model says
+MAX_LINES = 3  # of the index that the filters look at, set by hand: each may cost a parse
 _WITHOUT_TEXT = {
     "deadline": "the deadline came before the first word",
     "length": "there was no room for a word (completion.maxNewTokens, or the model's longest text)",
@@ -57,7 +54,7 @@ def choose(task: Task, model: LoadedModel, ranked: Future[list[Line]] | None, op
         written = [each for each in _written(task, model, opinion, choice) if not _is_given_up(each, choice)]
         lines = ranked.result()[: task.n_wanted] if ranked is not None and not choice.ended else []
         judged = [*map(judge, lines), *map(judge, written)] if not choice.ended else []
-    judged.sort(key=lambda each: each.worth, reverse=True)
+    judged.sort(key=_rank, reverse=True)
     passed = [each.filtered.candidate for each in judged if each.filtered.candidate is not None]
     choice.candidates = tuple(passed[: task.n_wanted])
     if judged:
@@ -110,7 +107,8 @@ def _first_that_passes(
             return judged[-1:]
         # Of a text that has not ended nobody knows how likely the whole is: a line that is likely enough goes first.
         is_whole = generation.finish == "stop"
-        if any(map(passes, waiting.at_least(judge.confidence(generation) if is_whole else task.min_confidence))):
+        bar = bar_for(judge.confidence(generation)) if is_whole else task.min_confidence
+        if any(map(passes, waiting.at_least(bar))):
             return judged[-1:]
         if generation.finish == "unlikely":  # the filters may cut off what made it so
             if passes(replace(generation, finish="stop")):
@@ -122,6 +120,12 @@ def _first_that_passes(
         if not generation.text or judged[-1].filtered.verdicts[-1].filter == "confidence":
             break  # nothing is to be written here, or nothing better will come
     return judged[-1:] if any(map(passes, waiting.at_least(-1.0))) else judged
+
+
+def _rank(judged: Judged) -> tuple[bool, float]:
+    """By this the texts are offered when somebody asked for several."""
+    is_left, confidence = judged.worth
+    return is_left, bar_for(confidence) if isinstance(judged.source, Generation) else confidence
 
 
 class _Waiting:

@@ -8,8 +8,10 @@ from concurrent.futures import Future
 import pytest
 
 from server import judging
-from server.choosing import SURE, Choice, choose
+from server.choosing import Choice, choose
+from server.filters.confidence import confidence_of
 from server.filters.pipeline import apply
+from server.index.line_weights import SURE, TIMES_AS_LIKELY
 from server.index.lines import Line
 from server.index.sources import Source
 from server.judging import Task
@@ -63,6 +65,16 @@ def test_the_likelier_one_is_offered() -> None:
     sure, unsure = writer("x = price\n"), writer("x = price\n", doubt=1.0)
     assert texts(chosen("x = <|>\n", sure, line("total", 0.5))) == ["price"]
     assert texts(chosen("x = <|>\n", unsure, line("total", 0.5))) == ["total"]
+
+
+def test_a_line_must_be_some_times_as_likely_as_the_model_s_text() -> None:
+    unsure = writer("x = price\n", doubt=6.0)
+    bar = TIMES_AS_LIKELY * confidence_of(chosen("x = <|>\n", unsure).candidates[0])
+    assert 0.01 < bar < SURE
+    assert texts(chosen("x = <|>\n", unsure, line("total", 0.99 * bar))) == ["price"]
+    assert texts(chosen("x = <|>\n", unsure, line("total", 1.01 * bar))) == ["total"]
+    assert texts(chosen("x = <|>\n", unsure, line("total", 0.99 * bar), n_wanted=2))[0] == "price"
+    assert texts(chosen("x = <|>\n", unsure, line("total", 1.01 * bar), n_wanted=2))[0] == "total"
 
 
 def test_a_sure_line_does_not_wait_for_the_model() -> None:

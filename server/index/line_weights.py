@@ -16,6 +16,12 @@ from server.index.weights import Kind
 KINDS: tuple[Kind, ...] = ("file", "repository", "dependencies")
 MAX_COUNTED_BYTES = 64
 LEAST = 1e-9  # probability
+# From this probability a line is offered whatever the model says, which nobody waits for then. Set by hand: up to here
+# it is measured how often lines and the model's texts are right at which probability (ARCHITECTURE.md, decision 22).
+SURE = 0.8
+# So many times as likely as the model's text a line must be: of a text that is not quite right more is right than of a
+# line (the same decision).
+TIMES_AS_LIKELY = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,11 @@ def probabilities(found: Sequence[LineEvidence]) -> list[float]:
     shares = [math.exp(total - highest) for total in totals]
     whole = sum(shares) + math.exp(-highest)
     return [max(share / whole, LEAST) for share in shares]
+
+
+def bar_for(confidence: float) -> float:
+    """How likely a line must be to be offered instead of a text that the model finds so likely; above 1 none is."""
+    return TIMES_AS_LIKELY * confidence
 
 
 def _counted(n_bytes: int) -> float:
