@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from finetune.points import Point, Source, draw
-from server.index.line_weights import SURE, bar_for
+from server.index.line_weights import bar_for
 from server.index.live import LiveIndex
 from server.lm.context import Document, context_at
 from server.lm.cursor import cursor_between
@@ -100,7 +100,7 @@ def _asked(model: LoadedModel, point: Point) -> tuple[Document, Prompt]:
 
 
 def _completed(model: LoadedModel, cache: PrefixCache, point: Point, index: LiveIndex | None) -> str:
-    """The rest of the line: the model's, or where the index knows a likelier line, that one, as a server chooses.
+    """The rest of the line: the model's or the index's, as a server chooses that withholds nothing.
 
     No filter looks at it: what they hold back is not the adapter's doing.
     """
@@ -122,5 +122,5 @@ def _completed(model: LoadedModel, cache: PrefixCache, point: Point, index: Live
     )
     lines = [] if ranked is None else ranked.result()
     probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
-    is_line = bool(lines) and lines[0].probability >= min(bar_for(probability), SURE)
+    is_line = bool(lines) and lines[0].probability >= bar_for(probability)
     return lines[0].text if is_line else written.text.split("\n")[0].rstrip()

@@ -52,7 +52,8 @@ class Decision:
 def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 0) -> Decision:
     """Publishes what makes the repository surely easier to predict, is not behind, forgets little and keeps secrets.
 
-    Behind is who has fewer lines right, be it one. `memorised` came back; for `n_unprompted` there was no time.
+    Behind is who, with the index, has fewer lines right, be it one. `memorised` came back; for `n_unprompted` there
+    was no time.
     """
     reasons = []
     bits, exact = evaluation.bits_change, evaluation.exact_interval
@@ -78,9 +79,10 @@ def decide(evaluation: Judged, memorised: Sequence[object], n_unprompted: int = 
         )
     elif not exact.mean >= 0:
         reasons.append(
-            f"With the index, the adapter has {_n_fewer(exact, evaluation)} than the base (95 % interval of the change "
-            f"{100 * exact.low:+.1f} to {100 * exact.high:+.1f} points), and none may be fewer; a longer "
-            f"--time-budget, or a run when more code has been written, may gain more."
+            f"With the index, the adapter has {_n_fewer(exact, evaluation)} than the base ({100 * exact.mean:+.1f} "
+            f"percentage points, 95 % interval {100 * exact.low:+.1f} to {100 * exact.high:+.1f}), and none may be "
+            f"fewer, even if that is chance; a report (`--report`) shows which. A run when more code has been written, "
+            f"or with more time, may gain more."
         )
     rise = evaluation.general_after / evaluation.general_before - 1 if evaluation.general_before > 0 else float("nan")
     allowed = (1 + MAX_GENERAL_RISE) * evaluation.general_before
@@ -104,4 +106,4 @@ def _n_fewer(exact: Interval, evaluation: Judged) -> str:
     if math.isnan(exact.mean):
         return "an unknown number of exact matches fewer"
     n = round(-exact.mean * evaluation.n_points)
-    return f"{n} exact match{'es' * (n != 1)} fewer at {evaluation.n_points} points"
+    return f"{n} exact match{'es' * (n != 1)} fewer of {evaluation.n_points} lines"

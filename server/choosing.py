@@ -1,4 +1,4 @@
-"""What is offered at a cursor: what the model writes, or a line that the index knows and that is some times as likely.
+"""What is offered at a cursor: what the model writes, or a line of the index that is three times as likely.
 
 Both say how likely the line ends exactly so. The lines are ranked while the model reads; one that is nearly sure is
 offered at once, and the model stops. Each text goes through the filters; one that they hold back makes room for the
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from server.filters.candidate import Candidate
 from server.filters.pipeline import Verdict
-from server.index.line_weights import SURE, bar_for
+from server.index.line_weights import SURE, TIMES_AS_LIKELY, bar_for
 from server.judging import Judge, Judged, Task
 from server.lm.decode import Generation, Worth, alternatives, attempts
 from server.lm.stopping import stop_rule
@@ -46,7 +46,7 @@ class Choice:
 
 
 def choose(task: Task, model: LoadedModel, ranked: Future[list[Line]] | None, opinion: Opinion | None) -> Choice:
-    """The texts to offer, the likeliest first: one when nobody asked. `ranked` are the index's lines, when they are."""
+    """The texts to offer, the best first: one when nobody asked. `ranked` are the index's lines, when they are."""
     choice, judge = Choice(), Judge(task)
     if task.is_automatic:
         judged = _first_that_passes(task, model, ranked, opinion, choice, judge)
@@ -74,7 +74,7 @@ def _first_that_passes(
     choice: Choice,
     judge: Judge,
 ) -> list[Judged]:
-    """The likeliest text that the filters let pass, alone; else all that they held back.
+    """The best text that the filters let pass, alone; else all that they held back.
 
     The model writes until a line is found to be nearly sure, and again where its text is held back.
     """
@@ -105,9 +105,10 @@ def _first_that_passes(
         if decided or any(map(passes, waiting.at_least(SURE))):
             choice.generations.clear()
             return judged[-1:]
-        # Of a text that has not ended nobody knows how likely the whole is: a line that is likely enough goes first.
-        is_whole = generation.finish == "stop"
-        bar = bar_for(judge.confidence(generation)) if is_whole else task.min_confidence
+        # Of a line that has not ended nobody knows how likely the whole is: one of the index that is likely enough goes
+        # first.
+        has_line = generation.finish == "stop" or "\n" in generation.text.lstrip()
+        bar = bar_for(judge.confidence(generation)) if has_line else task.min_confidence
         if any(map(passes, waiting.at_least(bar))):
             return judged[-1:]
         if generation.finish == "unlikely":  # the filters may cut off what made it so
@@ -125,7 +126,7 @@ def _first_that_passes(
 def _rank(judged: Judged) -> tuple[bool, float]:
     """By this the texts are offered when somebody asked for several."""
     is_left, confidence = judged.worth
-    return is_left, bar_for(confidence) if isinstance(judged.source, Generation) else confidence
+    return is_left, confidence * (TIMES_AS_LIKELY if isinstance(judged.source, Generation) else 1.0)
 
 
 class _Waiting:

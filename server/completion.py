@@ -227,7 +227,7 @@ def _opinion(
 
 
 def _suggestions(choice: Choice, request: CompletionRequest, inserted: str) -> tuple[Suggestion, ...]:
-    """What is offered, with the document's own line ends, each text once."""
+    """What is offered, with the document's own line ends, each text once, as sure as its surest source."""
     text = request.document.text
     near = text[max(request.offset - MAX_ABOVE, 0) : request.offset + MAX_BELOW]
     start = request.offset - len(request.selected_text) + len(inserted)
@@ -235,7 +235,9 @@ def _suggestions(choice: Choice, request: CompletionRequest, inserted: str) -> t
     for candidate in choice.candidates:
         written = candidate.text.replace("\n", "\r\n") if "\r\n" in near else candidate.text
         whole = request.selected_text + written
-        by_text.setdefault(whole, Suggestion(whole, start, request.offset, confidence_of(candidate)))
+        known, confidence = by_text.get(whole), confidence_of(candidate)
+        confidence = max(confidence, known.confidence) if known is not None else confidence
+        by_text[whole] = Suggestion(whole, start, request.offset, confidence)
     return tuple(by_text.values())
 
 

@@ -1,4 +1,4 @@
-"""A line that the index knows, or what the model writes: whichever is likelier right, and what the filters let pass."""
+"""What the model writes, or a line of the index that is likely enough, and what the filters let pass."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def texts(choice: Choice) -> list[str]:
     return [candidate.text for candidate in choice.candidates]
 
 
-def test_the_likelier_one_is_offered() -> None:
+def test_a_sure_text_is_offered_and_an_unsure_one_makes_room() -> None:
     sure, unsure = writer("x = price\n"), writer("x = price\n", doubt=1.0)
     assert texts(chosen("x = <|>\n", sure, line("total", 0.5))) == ["price"]
     assert texts(chosen("x = <|>\n", unsure, line("total", 0.5))) == ["total"]
@@ -176,6 +176,19 @@ def test_of_several_lines_those_before_an_unlikely_one_are_offered_and_no_more_a
     assert given_up.generations[0].n_new_tokens < whole.generations[0].n_new_tokens
 
 
+def test_a_text_whose_later_lines_are_unlikely_is_judged_by_its_first() -> None:
+    model = writer("def f():\n    x = 1\n    price = of_all_that_is_sold(at, once)\n    return x\n", doubt=5.3)
+
+    def offered(probability: float) -> list[str]:
+        choice = chosen(
+            "def f():\n    <|>\n", model, line("pass", probability), least=0.05, n_tokens=90, multiline=True
+        )
+        assert choice.generations[0].finish == "unlikely"
+        return texts(choice)
+
+    assert offered(0.1) == ["x = 1"] and offered(0.7) == ["pass"]
+
+
 def test_what_a_filter_leaves_of_an_unlikely_text_is_offered_if_that_is_likely_enough() -> None:
     whole, given_up = (chosen("x = <|>\n", writer("x = f(a)) + zz\n", doubt=6.0), least=least) for least in (0.0, 0.12))
     assert (whole.generations[0].finish, given_up.generations[0].finish) == ("stop", "unlikely")
@@ -194,7 +207,7 @@ def test_a_line_is_offered_where_the_model_s_text_is_too_unlikely() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.05, 0.9])
-def test_whoever_asks_gets_several_the_likeliest_first(probability: float) -> None:
+def test_whoever_asks_gets_several_the_best_first(probability: float) -> None:
     model = writer("x = price\n")
     choice = chosen("x = <|>\n", model, line("total", probability), line("amount", 0.01), n_wanted=3)
     found = texts(choice)

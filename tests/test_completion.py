@@ -5,12 +5,14 @@ from __future__ import annotations
 import string
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
-from fakes import FakeEngine, FakeTokenizer
+from fakes import FakeEngine, FakeTokenizer, OneLine
 
 from server.completion import CompletionRequest, Outcome, complete, prefill_ahead
+from server.index.live import LiveIndex
 from server.lm.context import Document
 from server.lm.decode import Generation, alternatives
 from server.lm.engine import Logits, PrefixCache
@@ -88,6 +90,17 @@ def test_where_the_filters_hold_a_text_back_the_next_likely_beginning_is_tried()
 def test_where_both_beginnings_are_held_back_the_first_says_why() -> None:
     outcome = ask("x = 1\n<|>\ny = 2\n", writer("y = 2\n", second=")"))
     assert texts(outcome) == [] and "following text" in outcome.ended
+
+
+def test_what_model_and_index_both_say_is_as_sure_as_the_surer_of_them() -> None:
+    text, offset = document("x = <|>\n")
+    model = writer("x = price\n", doubt=5.8)  # some 0.2: three times that is above the line's
+    alone, beside = (
+        complete(CompletionRequest(text, offset, "invoked"), model, Settings(completion=ALL), index=index)
+        for index in (None, cast(LiveIndex, OneLine(0.4, "price")))
+    )
+    assert texts(alone)[0] == texts(beside)[0] == "price" and texts(beside).count("price") == 1
+    assert alone.suggestions[0].confidence < 0.3 and beside.suggestions[0].confidence == pytest.approx(0.4)
 
 
 def test_a_second_request_finds_what_it_shares_with_the_first_in_the_cache() -> None:

@@ -48,14 +48,14 @@ def test_each_fault_alone_refuses_with_one_sentence(bad):
 
 @pytest.mark.parametrize(
     "n_lost, n_points, said",
-    [(1, 327, "has 1 exact match fewer at 327 points"), (4, 200, "has 4 exact matches fewer at 200 points")],
+    [(1, 327, "has 1 exact match fewer of 327 lines"), (4, 200, "has 4 exact matches fewer of 200 lines")],
 )
 def test_a_single_line_fewer_refuses_and_says_of_how_many(n_lost, n_points, said):
     values = [-1.0] * (n_lost + 2) + [1.0] * 2 + [0.0] * (n_points - n_lost - 4)
     found = interval(values, [f"{at % 7}.py" for at in range(n_points)])
     evaluation = {**GOOD, "exact_interval": found, "n_points": n_points}
     decision = decide(SimpleNamespace(**evaluation), [])
-    assert not decision.publish and said in decision.reasons[0] and "--time-budget" in decision.reasons[0]
+    assert not decision.publish and said in decision.reasons[0] and "`--report`" in decision.reasons[0]
 
 
 def test_as_many_lines_won_as_lost_are_none_fewer():

@@ -1,7 +1,8 @@
 """How likely the line at a cursor ends as it does at a place like it: a conditional logit over the ends found.
 
 All ends at one cursor are weighed together, and with them that none of them is right (McFadden 1974). Fitted by the
-likelihood of held-out lines; data, script and gain are named where the numbers stand.
+likelihood of held-out lines; data, script and gain are named where the numbers stand. And how much likelier than the
+model's text such an end must be.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ LEAST = 1e-9  # probability
 # it is measured how often lines and the model's texts are right at which probability (ARCHITECTURE.md, decision 22).
 SURE = 0.8
 # So many times as likely as the model's text a line must be: of a text that is not quite right more is right than of a
-# line (the same decision).
+# line (the same decision). Of 1 to 6 the one with the most exact matches, with and without adapters; similarity
+# still grows beyond. Again: `python -P -m tests.bench.fit_choice`.
 TIMES_AS_LIKELY = 3.0
 
 
@@ -114,8 +116,8 @@ def probabilities(found: Sequence[LineEvidence]) -> list[float]:
 
 
 def bar_for(confidence: float) -> float:
-    """How likely a line must be to be offered instead of a text that the model finds so likely; above 1 none is."""
-    return TIMES_AS_LIKELY * confidence
+    """How likely a line must be, 0..1, to be offered instead of a text that the model finds so likely."""
+    return min(TIMES_AS_LIKELY * confidence, SURE)
 
 
 def _counted(n_bytes: int) -> float:
