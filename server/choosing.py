@@ -1,4 +1,4 @@
-"""What is offered at a cursor: what the model writes, or a line of the index that is three times as likely.
+"""What is offered at a cursor: what the model writes, or a line of the index that is as likely.
 
 Both say how likely the line ends exactly so. The lines are ranked while the model reads; one that is nearly sure is
 offered at once, and the model stops. Each text goes through the filters; one that they hold back makes room for the
