@@ -123,5 +123,4 @@ def _completed(model: LoadedModel, cache: PrefixCache, point: Point, index: Live
     lines = [] if ranked is None else ranked.result()
     probability = math.exp(sum(written.token_logprobs) + written.end_logprob) if written.text else 0.0
     text = written.text.split("\n")[0].rstrip()
-    bar = bar_for(probability, goes_on=bool(lines) and lines[0].text.startswith(text))
-    return lines[0].text if lines and lines[0].probability >= bar else text
+    return lines[0].text if lines and lines[0].probability >= bar_for(probability) else text

@@ -108,9 +108,7 @@ def _first_that_passes(
         # Of a line that has not ended nobody knows how likely the whole is: one of the index that is likely enough goes
         # first.
         has_line = generation.finish == "stop" or "\n" in generation.text.lstrip()
-        bar = task.min_confidence
-        if has_line:
-            bar = bar_for(judge.confidence(generation), goes_on=waiting.likeliest().startswith(generation.text))
+        bar = bar_for(judge.confidence(generation)) if has_line else task.min_confidence
         if any(map(passes, waiting.at_least(bar))):
             return judged[-1:]
         if generation.finish == "unlikely":  # the filters may cut off what made it so
@@ -145,22 +143,13 @@ class _Waiting:
 
     def at_least(self, probability: float) -> Iterator[Line]:
         """Takes those that are as likely; waits until they are ranked."""
-        lines = self._ranked_lines()
-        while lines and lines[0].probability >= probability:
-            yield lines.pop(0)
-
-    def likeliest(self) -> str:
-        """The likeliest that is left, empty where none is; waits until they are ranked."""
-        lines = self._ranked_lines()
-        return lines[0].text if lines else ""
-
-    def _ranked_lines(self) -> list[Line]:
         if self._lines is None:
             assert self._ranked is not None
             lines = self._ranked.result()
             # Of lines that are too unlikely one is enough, to be told of.
             self._lines = [line for line in lines[:MAX_LINES] if line.probability >= self._least] or lines[:1]
-        return self._lines
+        while self._lines and self._lines[0].probability >= probability:
+            yield self._lines.pop(0)
 
 
 def _is_given_up(generation: Generation, choice: Choice) -> bool:

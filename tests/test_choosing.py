@@ -77,13 +77,6 @@ def test_a_line_must_be_some_times_as_likely_as_the_model_s_text() -> None:
     assert texts(chosen("x = <|>\n", unsure, line("total", 1.01 * bar), n_wanted=2))[0] == "total"
 
 
-def test_a_line_that_goes_on_where_the_text_ends_must_be_as_likely_and_no_more() -> None:
-    unsure = writer("x = price\n", doubt=6.0)
-    confidence = confidence_of(chosen("x = <|>\n", unsure).candidates[0])
-    assert texts(chosen("x = <|>\n", unsure, line("price(total)", 1.01 * confidence))) == ["price(total)"]
-    assert texts(chosen("x = <|>\n", unsure, line("price(total)", 0.99 * confidence))) == ["price"]
-
-
 def test_a_sure_line_does_not_wait_for_the_model() -> None:
     model = writer("x = price\n")
     choice = chosen("x = <|>\n", model, line("total", SURE))

@@ -115,12 +115,9 @@ def probabilities(found: Sequence[LineEvidence]) -> list[float]:
     return [max(share / whole, LEAST) for share in shares]
 
 
-def bar_for(confidence: float, *, goes_on: bool = False) -> float:
-    """How likely a line must be, 0..1, to be offered instead of a text that the model finds so likely.
-
-    Of a line that `goes_on` behind the whole text nothing is less right: it must be as likely, and no more.
-    """
-    return min(confidence if goes_on else TIMES_AS_LIKELY * confidence, SURE)
+def bar_for(confidence: float) -> float:
+    """How likely a line must be, 0..1, to be offered instead of a text that the model finds so likely."""
+    return min(TIMES_AS_LIKELY * confidence, SURE)
 
 
 def _counted(n_bytes: int) -> float:
